@@ -1,0 +1,92 @@
+"""The `samara` command: finds the subcommand's module only when it is used, and maps errors to exit codes.
+
+Adding a command: one file in this room that ends in `command = …`, one row in COMMANDS.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from samara import __version__
+from samara.cli.common import screen
+from samara.schemas.errors import ExitCode, InterruptedByUser, SamaraError, UsageError
+
+# name → (module with `command`, one line for `samara --help`); in the order in which people meet them
+COMMANDS: dict[str, tuple[str, str]] = {
+    "publisher": ("samara.cli.publisher", "Make and show the identities you publish as."),
+    "publish": ("samara.cli.publish", "Hash, describe and sign model files in place."),
+    "show": ("samara.cli.show", "Print a release: a reference or a .samara file."),
+    "trust": ("samara.cli.trust", "Pin, list and remove publishers' identities."),
+    "seed": ("samara.cli.seed", "Give every whole blob here to its swarm."),
+    "pull": ("samara.cli.pull", "Get a release, resuming what is already here."),
+    "path": ("samara.cli.path", "Print where a release's verified files lie."),
+    "run": ("samara.cli.run", "Run a model that is here."),
+    "verify": ("samara.cli.verify", "Read every block of a release or file again."),
+    "audit": ("samara.cli.audit", "Check signatures, index, blocks and leftovers of the whole store."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand's module only to run it: `--help` and `--version` stay quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Every command, in COMMANDS' order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """The list for --help, without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nSAMARA_HOME   folder for everything this machine keeps\nNO_COLOR      no colours\n\n"
+    "\b\nExamples:\n  samara publisher init acme\n  samara publish tiny.gguf --as acme/tiny:q8_0\n"
+    "  samara seed\n  samara pull tiny.samara --peer 192.0.2.7:6901",
+)
+@click.version_option(__version__, prog_name="samara")
+def cli() -> None:
+    """AI models, whole and provably the right ones, onto any machine, over any link."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the status of docs/exit-codes.md."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit status is returned."""
+    try:
+        outcome: Any = cli.main(arguments, prog_name="samara", standalone_mode=False)
+    except SamaraError as error:
+        screen.failure(error)
+        return int(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        return int(ExitCode.USAGE)
+    except click.ClickException as error:
+        where = f"see: {error.ctx.command_path} --help" if getattr(error, "ctx", None) else "see: samara --help"
+        screen.failure(UsageError(error.format_message().rstrip("."), next_step=where))
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        screen.failure(InterruptedByUser("interrupted", next_step="run the same command again to go on"))
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        # whoever read our output has gone; point stdout elsewhere so that the interpreter's last flush stays quiet
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OK)
+    return outcome if isinstance(outcome, int) else int(ExitCode.OK)

@@ -1,0 +1,93 @@
+"""The `.samara` file: a release that travels alone. Pure bytes in, values out.
+
+zstd-compressed JSON {"format": "samara-release-1", "roots": [base64…], "envelope": {…}, "torrents": [base64…]}.
+An untrusted container: every part proves itself, so nothing here is believed, only bounded and parsed.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import zstandard
+
+from samara.schemas.bittorrent import MAX_TORRENT_BYTES
+from samara.schemas.envelope import (
+    MAX_PAYLOAD_BYTES,
+    Envelope,
+    base64_bytes,
+    canonical_json,
+    parse_envelope,
+    strict_json,
+)
+from samara.schemas.errors import MalformedError
+
+FORMAT = "samara-release-1"
+SUFFIX = ".samara"
+MAX_ROOT_BYTES = 256 * 1024
+MAX_ROOTS = 1024
+MAX_COMPRESSED_BYTES = 64 * 1024 * 1024
+MAX_JSON_BYTES = 2 * MAX_PAYLOAD_BYTES + 64 * 1024 * 1024
+_MAX_WINDOW = 8 * 1024 * 1024
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseBundle:
+    """The parts of a `.samara` file, still unproven. `roots`: TUF root metadata, version 1 first."""
+
+    roots: tuple[bytes, ...]
+    envelope: Envelope
+    torrents: tuple[bytes, ...]
+
+
+def pack_release(bundle: ReleaseBundle) -> bytes:
+    """ReleaseBundle → file bytes; the same bundle always gives the same JSON."""
+    body = canonical_json(
+        {
+            "format": FORMAT,
+            "roots": [base64.b64encode(root).decode() for root in bundle.roots],
+            "envelope": bundle.envelope.as_dict(),
+            "torrents": [base64.b64encode(torrent).decode() for torrent in bundle.torrents],
+        }
+    )
+    return zstandard.ZstdCompressor(level=9).compress(body)
+
+
+def unpack_release(data: bytes) -> ReleaseBundle:
+    """File bytes → ReleaseBundle. Raises MalformedError; never allocates more than the stated bounds."""
+    if len(data) > MAX_COMPRESSED_BYTES:
+        raise MalformedError("release file too large", expected=f"≤ {MAX_COMPRESSED_BYTES} bytes", actual=len(data))
+    if not data.startswith(_ZSTD_MAGIC):
+        raise MalformedError("not a .samara file", expected="zstd data", actual=repr(data[:4]))
+    value = strict_json(_decompress(data), "release file")
+    if not isinstance(value, dict):
+        raise MalformedError("release file is not a JSON object")
+    if value.get("format") != FORMAT:
+        raise MalformedError(
+            "release file of a kind this version doesn't know", expected=FORMAT, actual=repr(value.get("format"))[:80]
+        )
+    return ReleaseBundle(
+        roots=_list_of_bytes(value.get("roots"), "roots", at_most=MAX_ROOTS, each=MAX_ROOT_BYTES),
+        envelope=parse_envelope(value.get("envelope")),
+        torrents=_list_of_bytes(value.get("torrents"), "torrents", at_most=4096, each=MAX_TORRENT_BYTES),
+    )
+
+
+def _decompress(data: bytes) -> bytes:
+    # A frame may declare any size, and `decompress(max_output_size=…)` believes it: read through a bounded stream.
+    try:
+        reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(io.BytesIO(data))
+        body: bytes = reader.read(MAX_JSON_BYTES + 1)
+    except zstandard.ZstdError as error:
+        raise MalformedError(f"release file is damaged ({error})") from None
+    if len(body) > MAX_JSON_BYTES:
+        raise MalformedError("release file unpacks to too much", expected=f"≤ {MAX_JSON_BYTES} bytes")
+    return body
+
+
+def _list_of_bytes(value: object, what: str, *, at_most: int, each: int) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > at_most:
+        raise MalformedError(f"release file's {what}", expected=f"a list of at most {at_most}")
+    return tuple(base64_bytes(item, f"release file's {what}", limit=each) for item in value)
