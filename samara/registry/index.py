@@ -1,0 +1,382 @@
+"""The index: all that this machine knows and holds, in one SQL database.
+
+Rows, sessions and SQLAlchemy's exceptions stop here; what goes in and out are the frozen values of `samara.schemas` and
+of `samara.registry.records`. Every public method is one transaction. The index claims nothing about bytes that isn't
+proven elsewhere: losing it loses names, not models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc, select
+from sqlalchemy.orm import Session
+
+from samara.registry import schema
+from samara.registry.home import Home
+from samara.registry.records import BlobRecord, Counts, Location, StoredRelease
+from samara.registry.tables import (
+    BlobRow,
+    BlockRow,
+    FileRow,
+    LocationRow,
+    ModelRow,
+    PartialRow,
+    PublisherRow,
+    ReleaseRow,
+)
+from samara.schemas.digests import b3_raw, b3_text, sha256_raw, sha256_text
+from samara.schemas.envelope import Envelope, Signature
+from samara.schemas.errors import DiskFullError, StoreError
+from samara.schemas.manifest import Block, Release, ReleaseFile
+from samara.schemas.stamps import Stamp
+
+LOCK_WAIT_SECONDS = 20.0
+
+
+class Index:
+    """One open index. Safe to use from several threads; several processes may have it open."""
+
+    def __init__(self, engine: sa.Engine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+        self._last_data_version: int | None = None
+
+    @classmethod
+    def open(cls, home: Home, *, lock_wait: float = LOCK_WAIT_SECONDS) -> Index:
+        """Open SAMARA_HOME's index, creating or migrating it. Raises StoreError."""
+        home.prepare()
+        engine = _sqlite_engine(home.index, lock_wait)
+        index = cls(engine, str(home.index))
+        try:
+            with index._write() as session:
+                schema.bring_up_to_date(session.connection())
+        except BaseException:
+            engine.dispose()
+            raise
+        return index
+
+    @classmethod
+    def open_existing(cls, home: Home) -> Index | None:
+        """The index if there is one; None on a machine that has nothing yet."""
+        return cls.open(home) if home.index.exists() else None
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    # -- releases ------------------------------------------------------------------------------------------------
+
+    def add_release(
+        self, release: Release, envelope: Envelope, torrents: Mapping[str, bytes], *, now: float
+    ) -> None:  # fmt: skip
+        """Record a release whose signature was checked, its files, blobs, blocks and torrents. Idempotent.
+
+        `torrents`: b3 text of a blob → canonical .torrent bytes.
+        """
+        with self._write() as session:
+            digest = b3_raw(release.digest)
+            found = session.scalar(select(ReleaseRow).where(ReleaseRow.manifest_digest == digest))
+            if found is not None:
+                for file in release.files:
+                    self._blob_row(session, file, torrents.get(file.b3))
+                return
+            publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == release.identity))
+            if publisher is None:
+                publisher = PublisherRow(identity=release.identity, name=release.publisher_name, first_seen=now)
+                session.add(publisher)
+                session.flush()
+            model = session.scalar(
+                select(ModelRow).where(ModelRow.publisher_id == publisher.id, ModelRow.name == release.model)
+            )
+            if model is None:
+                model = ModelRow(publisher_id=publisher.id, name=release.model)
+                session.add(model)
+                session.flush()
+            row = ReleaseRow(
+                model_id=model.id,
+                tag=release.tag,
+                version=release.version,
+                manifest_digest=digest,
+                payload=envelope.payload,
+                signatures=json.dumps([[s.keyid, s.sig.hex()] for s in envelope.signatures]),
+                created=release.created,
+                added_at=now,
+            )
+            session.add(row)
+            session.flush()
+            for ordinal, file in enumerate(release.files):
+                blob = self._blob_row(session, file, torrents.get(file.b3))
+                session.add(
+                    FileRow(release_id=row.id, blob_id=blob.id, ordinal=ordinal, path=file.path, role=file.role)
+                )
+
+    def release(self, identity: str, model: str, tag: str) -> StoredRelease | None:
+        """The newest release known here under a tag."""
+        with self._read() as session:
+            row = session.scalar(
+                select(ReleaseRow)
+                .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
+                .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+                .where(PublisherRow.identity == identity, ModelRow.name == model, ReleaseRow.tag == tag)
+                .order_by(ReleaseRow.version.desc())
+                .limit(1)
+            )
+            return None if row is None else _stored(row)
+
+    def release_by_digest(self, digest: str) -> StoredRelease | None:
+        """A release by its manifest's digest."""
+        with self._read() as session:
+            row = session.scalar(select(ReleaseRow).where(ReleaseRow.manifest_digest == b3_raw(digest)))
+            return None if row is None else _stored(row)
+
+    def releases(self) -> tuple[StoredRelease, ...]:
+        """Every release, oldest first."""
+        with self._read() as session:
+            return tuple(_stored(row) for row in session.scalars(select(ReleaseRow).order_by(ReleaseRow.id)))
+
+    def releases_of_blob(self, b3: str) -> tuple[StoredRelease, ...]:
+        """Every release that has a file with these bytes, newest first."""
+        with self._read() as session:
+            rows = session.scalars(
+                select(ReleaseRow)
+                .join(FileRow, FileRow.release_id == ReleaseRow.id)
+                .join(BlobRow, FileRow.blob_id == BlobRow.id)
+                .where(BlobRow.b3 == b3_raw(b3))
+                .order_by(ReleaseRow.version.desc(), ReleaseRow.id.desc())
+            )
+            return tuple(_stored(row) for row in rows)
+
+    def next_version(self, identity: str, model: str) -> int:
+        """One more than the highest version this machine knows of a model."""
+        with self._read() as session:
+            highest = session.scalar(
+                select(sa.func.max(ReleaseRow.version))
+                .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
+                .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+                .where(PublisherRow.identity == identity, ModelRow.name == model)
+            )
+            return (highest or 0) + 1
+
+    # -- blobs and where they lie --------------------------------------------------------------------------------
+
+    def blob(self, b3: str) -> BlobRecord | None:
+        """One blob with its torrent and every location recorded for it."""
+        with self._read() as session:
+            row = session.scalar(select(BlobRow).where(BlobRow.b3 == b3_raw(b3)))
+            return None if row is None else _blob(session, row)
+
+    def blobs(self) -> tuple[BlobRecord, ...]:
+        """Every blob known, oldest first."""
+        with self._read() as session:
+            return tuple(_blob(session, row) for row in session.scalars(select(BlobRow).order_by(BlobRow.id)))
+
+    def blobs_of_size(self, size: int) -> tuple[BlobRecord, ...]:
+        """Blobs of exactly `size` bytes: the candidates for a file we were merely pointed at."""
+        with self._read() as session:
+            return tuple(_blob(session, row) for row in session.scalars(select(BlobRow).where(BlobRow.size == size)))
+
+    def blocks(self, b3: str) -> tuple[Block, ...]:
+        """The blocks recorded for a blob, in order."""
+        with self._read() as session:
+            rows = session.execute(
+                select(BlockRow.ordinal, BlockRow.offset, BlockRow.size, BlockRow.digest)
+                .join(BlobRow, BlockRow.blob_id == BlobRow.id)
+                .where(BlobRow.b3 == b3_raw(b3))
+                .order_by(BlockRow.ordinal)
+            )
+            return tuple(Block(index=i, offset=o, size=s, digest=d) for i, o, s, d in rows)
+
+    def set_location(self, b3: str, path: Path, stamp: Stamp, *, in_store: bool, verified_at: float) -> None:
+        """Record that `path` held exactly this blob when it bore `stamp`."""
+        with self._write() as session:
+            blob_id = session.scalar(select(BlobRow.id).where(BlobRow.b3 == b3_raw(b3)))
+            if blob_id is None:
+                raise StoreError(f"the index doesn't know blob {b3}")
+            session.execute(sa.delete(LocationRow).where(LocationRow.path == str(path)))
+            session.add(
+                LocationRow(
+                    blob_id=blob_id,
+                    path=str(path),
+                    in_store=in_store,
+                    size=stamp.size,
+                    mtime_ns=stamp.mtime_ns,
+                    inode=stamp.inode,
+                    device=stamp.device,
+                    verified_at=verified_at,
+                )
+            )
+
+    def drop_location(self, path: Path) -> None:
+        """Forget a file that is gone or no longer holds its blob."""
+        with self._write() as session:
+            session.execute(sa.delete(LocationRow).where(LocationRow.path == str(path)))
+
+    def location_at(self, path: Path) -> tuple[str, Location] | None:
+        """(b3, location) recorded for one path."""
+        with self._read() as session:
+            row = session.execute(
+                select(BlobRow.b3, LocationRow)
+                .join(BlobRow, LocationRow.blob_id == BlobRow.id)
+                .where(LocationRow.path == str(path))
+            ).first()
+            return None if row is None else (b3_text(row[0]), _location(row[1]))
+
+    # -- transfers -----------------------------------------------------------------------------------------------
+
+    def start_partial(self, b3: str, manifest: str, *, now: float) -> None:
+        """Note that a transfer of this blob has begun."""
+        with self._write() as session:
+            blob_id = session.scalar(select(BlobRow.id).where(BlobRow.b3 == b3_raw(b3)))
+            release_id = session.scalar(select(ReleaseRow.id).where(ReleaseRow.manifest_digest == b3_raw(manifest)))
+            if blob_id is None or release_id is None:
+                raise StoreError(f"the index doesn't know blob {b3} of manifest {manifest}")
+            if session.get(PartialRow, blob_id) is None:
+                session.add(PartialRow(blob_id=blob_id, release_id=release_id, started_at=now))
+
+    def end_partial(self, b3: str) -> None:
+        """Forget a transfer: it is complete, or its folder is gone."""
+        with self._write() as session:
+            blob_id = session.scalar(select(BlobRow.id).where(BlobRow.b3 == b3_raw(b3)))
+            session.execute(sa.delete(PartialRow).where(PartialRow.blob_id == blob_id))
+
+    def partials(self) -> tuple[str, ...]:
+        """The blobs (b3 text) whose transfer has begun and not ended."""
+        with self._read() as session:
+            rows = session.scalars(select(BlobRow.b3).join(PartialRow, PartialRow.blob_id == BlobRow.id))
+            return tuple(b3_text(raw) for raw in rows)
+
+    # -- the index itself ----------------------------------------------------------------------------------------
+
+    def counts(self) -> Counts:
+        """How much the index holds."""
+        with self._read() as session:
+            return Counts(
+                releases=session.scalar(select(sa.func.count()).select_from(ReleaseRow)) or 0,
+                blobs=session.scalar(select(sa.func.count()).select_from(BlobRow)) or 0,
+                blocks=session.scalar(select(sa.func.count()).select_from(BlockRow)) or 0,
+                locations=session.scalar(select(sa.func.count()).select_from(LocationRow)) or 0,
+            )
+
+    def damage(self) -> tuple[str, ...]:
+        """What SQLite itself finds wrong with the file (`PRAGMA integrity_check`); empty when sound."""
+        with self._read() as session:
+            rows = [str(row[0]) for row in session.execute(sa.text("PRAGMA integrity_check(20)"))]
+            orphans = session.execute(sa.text("PRAGMA foreign_key_check")).all()
+        found = [] if rows == ["ok"] else rows
+        return (*found, *(f"row {row[1]} of {row[0]} points at nothing in {row[2]}" for row in orphans[:20]))
+
+    def _blob_row(self, session: Session, file: ReleaseFile, torrent: bytes | None) -> BlobRow:
+        row = session.scalar(select(BlobRow).where(BlobRow.b3 == b3_raw(file.b3)))
+        if row is not None:
+            if row.torrent is None and torrent is not None:
+                row.torrent = torrent
+            return row
+        row = BlobRow(
+            b3=b3_raw(file.b3), sha256=sha256_raw(file.sha256), size=file.size, layout=file.layout, torrent=torrent
+        )
+        session.add(row)
+        session.flush()
+        session.execute(
+            sa.insert(BlockRow),
+            [
+                {"blob_id": row.id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
+                for b in file.blocks
+            ],
+        )
+        return row
+
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[Session]:
+        with self._translated(), Session(self._engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[Session]:
+        # BEGIN IMMEDIATE: a transaction that starts by reading and then writes can't be refused half-way (SQLITE_BUSY)
+        writer = self._engine.execution_options(samara_write=True)
+        with self._translated(), Session(writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except exc.DBAPIError as error:
+            raise self._store_error(error) from None
+
+    def _store_error(self, error: exc.DBAPIError) -> StoreError | DiskFullError:
+        text = str(error.orig)
+        if "full" in text:
+            return DiskFullError(f"no room left for {self._name}", next_step="free some space and run it again")
+        if "locked" in text or "busy" in text:
+            return StoreError(
+                f"the index {self._name} is locked by another process", next_step="wait for it to finish, or stop it"
+            )
+        if "readonly" in text or "unable to open" in text:
+            return StoreError(f"can't write the index {self._name} ({text})", next_step="check its permissions")
+        return StoreError(
+            f"the index {self._name} is damaged ({text})",
+            next_step="move it away and pull or publish again: blobs on disk are found and checked, not fetched",
+        )
+
+
+def _sqlite_engine(path: Path, lock_wait: float) -> sa.Engine:
+    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": lock_wait})
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: object, _record: object) -> None:
+        connection.isolation_level = None  # type: ignore[attr-defined]  # we begin transactions ourselves, below
+        cursor = connection.cursor()  # type: ignore[attr-defined]
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: sa.Connection) -> None:
+        write = connection.get_execution_options().get("samara_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _stored(row: ReleaseRow) -> StoredRelease:
+    signatures = tuple(Signature(keyid=k, sig=bytes.fromhex(s)) for k, s in json.loads(row.signatures))
+    return StoredRelease(
+        manifest=b3_text(row.manifest_digest), envelope=Envelope(payload=row.payload, signatures=signatures)
+    )
+
+
+def _blob(session: Session, row: BlobRow) -> BlobRecord:
+    locations = session.scalars(select(LocationRow).where(LocationRow.blob_id == row.id).order_by(LocationRow.id))
+    paths: Sequence[str] = session.scalars(
+        select(FileRow.path).where(FileRow.blob_id == row.id).order_by(FileRow.id).limit(1)
+    ).all()
+    return BlobRecord(
+        b3=b3_text(row.b3),
+        sha256=sha256_text(row.sha256),
+        size=row.size,
+        layout=row.layout,
+        torrent=row.torrent,
+        file_name=paths[0] if paths else None,
+        locations=tuple(_location(found) for found in locations),
+    )
+
+
+def _location(row: LocationRow) -> Location:
+    return Location(
+        path=Path(row.path),
+        stamp=Stamp(size=row.size, mtime_ns=row.mtime_ns, inode=row.inode, device=row.device),
+        in_store=row.in_store,
+        verified_at=row.verified_at,
+    )

@@ -1,0 +1,1 @@
+"""Alembic migrations of the index. `samara.registry.schema` runs them; nobody else does."""

@@ -1,0 +1,50 @@
+"""What the index hands out: frozen values, no rows. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from samara.schemas.envelope import Envelope
+from samara.schemas.stamps import Stamp
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredRelease:
+    """A signed manifest as the index keeps it. Its signature is checked again whenever it is used."""
+
+    manifest: str
+    envelope: Envelope
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Location:
+    """A file that held a whole blob when it bore `stamp`; another stamp means: unverified."""
+
+    path: Path
+    stamp: Stamp
+    in_store: bool
+    verified_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlobRecord:
+    """One blob as the index knows it."""
+
+    b3: str
+    sha256: str
+    size: int
+    layout: str
+    torrent: bytes | None
+    file_name: str | None
+    locations: tuple[Location, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """Rows in the index."""
+
+    releases: int
+    blobs: int
+    blocks: int
+    locations: int

@@ -1,0 +1,62 @@
+"""Brings an index's schema to this version, or refuses it. Alembic is imported only when there is something to migrate.
+
+A new index is created from the tables directly and stamped; a test holds that equal to running every migration.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from samara.registry.tables import HEAD, REVISIONS, Base
+from samara.schemas.errors import StoreError
+
+
+def bring_up_to_date(connection: sa.Connection) -> None:
+    """Create, migrate or accept the schema on `connection`. Raises StoreError for one from a newer version.
+
+    The caller holds a write transaction, so two processes can't do this at once.
+    """
+    found = revision_of(connection)
+    if found == HEAD:
+        return
+    if found is None:
+        if sa.inspect(connection).get_table_names():
+            raise StoreError("the index file holds somebody else's tables", next_step="move it away or set SAMARA_HOME")
+        Base.metadata.create_all(connection)
+        _stamp(connection)
+        return
+    if found not in REVISIONS:
+        raise StoreError(
+            "the index was written by a newer version of samara", expected=f"schema {HEAD} or older", actual=found,
+            next_step="upgrade samara, or set SAMARA_HOME to another folder",
+        )  # fmt: skip
+    migrate(connection)
+
+
+def revision_of(connection: sa.Connection) -> str | None:
+    """The schema revision, or None where there is no schema."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Run every migration that `connection` still lacks."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _stamp(connection: sa.Connection) -> None:
+    connection.execute(
+        sa.text(
+            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL CONSTRAINT alembic_version_pkc PRIMARY KEY)"
+        )
+    )
+    connection.execute(sa.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})

@@ -1,0 +1,130 @@
+"""The index's tables, as SQLAlchemy 2 typed models. Used by `samara.registry.index` alone.
+
+Plain types only, so that SQLite and PostgreSQL hold the same schema. Digests are 32 raw bytes, sizes bytes, times UTC
+epoch seconds, stamps as in `samara.schemas.stamps`. Every change here needs a migration in `migrations/versions`; a
+test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+REVISIONS = ("0001",)  # oldest first; the last one is what this version writes
+HEAD = REVISIONS[-1]
+
+Key = Annotated[int, mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)]
+Digest = Annotated[bytes, mapped_column(LargeBinary(32))]
+Size = Annotated[int, mapped_column(BigInteger)]
+Moment = Annotated[float, mapped_column(Float)]
+
+
+class Base(DeclarativeBase):
+    """Declarative base of every table."""
+
+
+class PublisherRow(Base):
+    """A publisher by its identity; aliases live in `trust/`, not here."""
+
+    __tablename__ = "publishers"
+
+    id: Mapped[Key]
+    identity: Mapped[str] = mapped_column(String(52), unique=True)
+    name: Mapped[str] = mapped_column(String(64))
+    first_seen: Mapped[Moment]
+
+
+class ModelRow(Base):
+    """A model name of one publisher."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("publisher_id", "name", name="uq_models_publisher_name"),)
+
+    id: Mapped[Key]
+    publisher_id: Mapped[int] = mapped_column(ForeignKey("publishers.id"))
+    name: Mapped[str] = mapped_column(String(64))
+
+
+class ReleaseRow(Base):
+    """One signed manifest, byte for byte, with its signatures."""
+
+    __tablename__ = "releases"
+    __table_args__ = (Index("ix_releases_model_tag", "model_id", "tag", "version"),)
+
+    id: Mapped[Key]
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    tag: Mapped[str] = mapped_column(String(64))
+    version: Mapped[Size]
+    manifest_digest: Mapped[Digest] = mapped_column(unique=True)
+    payload: Mapped[bytes] = mapped_column(LargeBinary)
+    signatures: Mapped[str] = mapped_column(Text)
+    created: Mapped[str] = mapped_column(String(20))
+    added_at: Mapped[Moment]
+
+
+class BlobRow(Base):
+    """The bytes of one file, wherever they lie, with the torrent that carries them."""
+
+    __tablename__ = "blobs"
+
+    id: Mapped[Key]
+    b3: Mapped[Digest] = mapped_column(unique=True)
+    sha256: Mapped[Digest]
+    size: Mapped[Size]
+    layout: Mapped[str] = mapped_column(String(64))
+    torrent: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class FileRow(Base):
+    """A file of a release: a path and the blob behind it."""
+
+    __tablename__ = "files"
+    __table_args__ = (UniqueConstraint("release_id", "path", name="uq_files_release_path"),)
+
+    id: Mapped[Key]
+    release_id: Mapped[int] = mapped_column(ForeignKey("releases.id"))
+    blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"), index=True)
+    ordinal: Mapped[int] = mapped_column(Integer)
+    path: Mapped[str] = mapped_column(String(1024))
+    role: Mapped[str] = mapped_column(String(32))
+
+
+class BlockRow(Base):
+    """One block of a blob; found by digest when another blob needs the same bytes."""
+
+    __tablename__ = "blocks"
+    __table_args__ = (Index("ix_blocks_digest", "digest"),)
+
+    blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(Integer, primary_key=True)
+    offset: Mapped[Size]
+    size: Mapped[Size]
+    digest: Mapped[Digest]
+
+
+class LocationRow(Base):
+    """A file that holds a whole blob: in the store, or in place where its owner keeps it."""
+
+    __tablename__ = "locations"
+
+    id: Mapped[Key]
+    blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"), index=True)
+    path: Mapped[str] = mapped_column(String(4096), unique=True)
+    in_store: Mapped[bool]
+    size: Mapped[Size]
+    mtime_ns: Mapped[Size]
+    inode: Mapped[Size]
+    device: Mapped[Size]
+    verified_at: Mapped[Moment]
+
+
+class PartialRow(Base):
+    """A transfer in progress; its truth is `partial/<b3>/record`, this row is how it is found and shown."""
+
+    __tablename__ = "partials"
+
+    blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"), primary_key=True)
+    release_id: Mapped[int] = mapped_column(ForeignKey("releases.id"))
+    started_at: Mapped[Moment]

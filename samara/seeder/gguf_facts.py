@@ -1,0 +1,448 @@
+"""Reads the header of a GGUF: where its parts lie, and the facts a person chooses a model by.
+
+    shape = describe(file, size)              any file: its layout, block sizes and, for a GGUF, its facts
+    header, facts = read_gguf(file, size)     a file that must be one
+
+Walks forward through one small window; decodes only the keys that facts need, and of arrays of strings (most of a real
+header) nothing but lengths. Every length and count is held against the file's size before it is used, and against the
+limits below, so that no file costs more than a few MB of memory or about a second, whatever it claims. Reads no tensor
+data and judges no tokenizer: a file this module accepts may still be refused by an engine.
+
+The window is read, not mapped: a mapped file that somebody truncates meanwhile kills the process with SIGBUS.
+
+Little-endian GGUF v2 and v3. Format: ggml's docs/gguf.md; what it leaves open is decided as llama.cpp does.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import pairwise
+from typing import BinaryIO, Final, NamedTuple
+
+from samara.schemas.errors import MalformedError
+from samara.schemas.gguf import GgufFacts, GgufHeader, KeySpan, TensorSpan
+from samara.schemas.gguf_constants import (
+    DEFAULT_ALIGNMENT,
+    FILE_TYPES,
+    MAGIC,
+    MAX_DIMENSIONS,
+    SCALAR_BYTES,
+    SIGNED,
+    TENSOR_TYPES,
+    UNSIGNED,
+    VERSIONS,
+    ValueType,
+)
+from samara.schemas.layouts import Layout, fixed_blocks, gguf_blocks
+
+WINDOW: Final = 256 * 1024
+
+# Limits of what we are willing to walk: several times what any model in use has, small enough to be harmless.
+MAX_HEADER_BYTES: Final = 256 * 1024 * 1024  # the largest seen, with a whole tokenizer.json as one value: about 50 MB
+MAX_KEYS: Final = 4_096  # seen: under 100
+MAX_KEY_BYTES: Final = 1_024  # the format allows 65,535; seen: under 100
+MAX_TENSORS: Final = 16_384  # seen: about 1,700
+MAX_TENSOR_NAME_BYTES: Final = 128  # llama.cpp 64, stable-diffusion.cpp 128
+MAX_STEPS: Final = 4 * 1024 * 1024  # array elements visited one by one; seen: 0.8 million strings
+MAX_NESTING: Final = 4
+NESTED_ARRAY_STEPS: Final = 16  # an array within an array costs us about as much as so many strings
+MAX_ARCHITECTURE_BYTES: Final = 64
+
+ARCHITECTURE: Final = "general.architecture"
+ALIGNMENT: Final = "general.alignment"
+FILE_TYPE: Final = "general.file_type"
+CHAT_TEMPLATE: Final = "tokenizer.chat_template"
+CONTEXT_LENGTH: Final = ".context_length"
+
+UNKNOWN: Final = "unknown"
+
+_DAMAGED: Final = "the file is truncated or damaged: get it again"
+_NEWER: Final = "a newer version of samara may know it"
+
+_U32: Final = struct.Struct("<I")
+_U64: Final = struct.Struct("<Q")
+
+
+class Shape(NamedTuple):
+    """How to cut one file, and what is known of it.
+
+    `warning` says why a file that claims to be GGUF is cut as if it weren't; otherwise it is None.
+    """
+
+    layout: Layout
+    block_sizes: tuple[int, ...]
+    facts: GgufFacts | None
+    warning: str | None
+
+
+def describe(file: BinaryIO, size: int) -> Shape:
+    """The layout and block sizes of any file; for a GGUF its facts as well. Moves the file's position.
+
+    A file without GGUF's magic is cut by `fixed`; one that has it but is malformed is too, with a warning. Raises
+    OSError if the file can't be read.
+    """
+    if not claims_gguf(file):
+        return Shape(Layout.FIXED, fixed_blocks(size), None, None)
+    try:
+        header, facts = read_gguf(file, size)
+    except MalformedError as error:
+        warning = f"starts like a GGUF but is not one that can be read, so it is cut by {Layout.FIXED}: {error}"
+        return Shape(Layout.FIXED, fixed_blocks(size), None, warning)
+    return Shape(Layout.GGUF, gguf_blocks(header, size), facts, None)
+
+
+def claims_gguf(file: BinaryIO) -> bool:
+    """Whether the file starts with GGUF's magic. Moves the file's position."""
+    file.seek(0)
+    return file.read(len(MAGIC)) == MAGIC
+
+
+def read_gguf(file: BinaryIO, size: int, *, window: int = WINDOW) -> tuple[GgufHeader, GgufFacts]:
+    """The structure and the facts of a GGUF of `size` bytes. Moves the file's position.
+
+    Raises MalformedError, saying what was expected and found, for anything that breaks the format or our limits;
+    OSError if the file can't be read. `window` (at least 1,024 bytes) is how much is read at once.
+    """
+    cursor = _Cursor(file, size, window)
+    version = _read_version(cursor)
+    cursor.where = "counts"
+    tensor_count = cursor.count(MAX_TENSORS, "tensors")
+    key_count = cursor.count(MAX_KEYS, "keys")
+    keys, known = _read_keys(cursor, key_count)
+    tensor_infos_at = cursor.at
+    alignment = _alignment(known)
+    infos = _read_tensor_infos(cursor, tensor_count, alignment)
+    # A file without tensors may end with its header; padding up to nothing is optional.
+    padded = -(-cursor.at // alignment) * alignment
+    data_at = padded if infos else min(padded, size)
+    header = GgufHeader(
+        version=version,
+        keys=keys,
+        tensor_infos_at=tensor_infos_at,
+        data_at=data_at,
+        tensors=_place_tensors(infos, data_at, size),
+    )
+    return header, _facts(known, infos)
+
+
+# What the header says that we use: integers and text as they are, of a chat template its length.
+_Known = dict[str, int | str]
+
+
+class _TensorInfo(NamedTuple):
+    offset: int  # from the start of the tensor data
+    length: int
+    elements: int
+    type_name: str
+    name: str
+
+
+class _Cursor:
+    """A position in the header, and the checks that every step forward needs.
+
+    `where` names what is being read, for messages.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, window: int) -> None:
+        self.at = 0
+        self.where = "preamble"
+        self._file = file
+        self._size = size
+        self._limit = min(size, MAX_HEADER_BYTES)
+        self._window_bytes = window
+        self._window = b""
+        self._base = 0
+        self._steps_left = MAX_STEPS
+
+    def u32(self) -> int:
+        return self._unpack(_U32)
+
+    def u64(self) -> int:
+        return self._unpack(_U64)
+
+    def take(self, length: int) -> bytes:
+        """The next `length` bytes, which the caller has bounded to less than a window."""
+        index = self._load(length)
+        self.at += length
+        return self._window[index : index + length]
+
+    def count(self, most: int, what: str) -> int:
+        """A 64-bit count that may be at most `most`."""
+        found = self.u64()
+        if found > most:
+            raise MalformedError(f"GGUF {self.where}: too many {what}", expected=f"at most {most}", actual=found)
+        return found
+
+    def text(self, most: int) -> str:
+        """A string of at most `most` bytes."""
+        raw = self.take(self.count(most, "bytes in a string"))
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            raise MalformedError(f"GGUF {self.where}: text is not UTF-8", actual=repr(raw[:40])) from None
+
+    def value_type(self) -> ValueType:
+        number = self.u32()
+        try:
+            return ValueType(number)
+        except ValueError:
+            raise MalformedError(
+                f"GGUF {self.where}: unknown value type", expected=f"0 to {max(ValueType)}", actual=number
+            ) from None
+
+    def integer(self, kind: ValueType) -> int:
+        """A value of any integer type."""
+        if kind not in UNSIGNED and kind not in SIGNED:
+            raise MalformedError(f"GGUF {self.where}: wrong type", expected="an integer", actual=kind.name)
+        return int.from_bytes(self.take(SCALAR_BYTES[kind]), "little", signed=kind in SIGNED)
+
+    def skip(self, length: int) -> None:
+        self._require(length)
+        self.at += length
+
+    def skip_strings(self, count: int) -> None:
+        """Pass over `count` strings: the only loop here that runs hundreds of thousands of times on a good file."""
+        self._require(count * _U64.size)
+        self.spend(count)
+        length_at = _U64.unpack_from
+        passed = 0
+        while passed < count:
+            index = self._load(_U64.size)
+            window = self._window
+            # Reading past the window raises, which is cheaper than to compare on every string.
+            with suppress(struct.error, OverflowError):
+                for passed in range(passed, count):  # noqa: B007, B020  (goes on where the last window ended)
+                    index += 8 + length_at(window, index)[0]
+                passed = count
+            self.at = self._base + index
+        self._require(0)
+
+    def spend(self, steps: int) -> None:
+        """Account for work that a few bytes can ask for."""
+        self._steps_left -= steps
+        if self._steps_left < 0:
+            raise MalformedError(
+                f"GGUF {self.where}: more array elements than any model has",
+                expected=f"at most {MAX_STEPS} in all",
+                actual=f"{MAX_STEPS - self._steps_left}",
+            )
+
+    def require_each(self, count: int, smallest: int) -> None:
+        """Refuse a count whose elements can't fit the file even at their smallest."""
+        self._require(count * smallest)
+
+    def _unpack(self, form: struct.Struct) -> int:
+        index = self._load(form.size)
+        self.at += form.size
+        number: int = form.unpack_from(self._window, index)[0]
+        return number
+
+    def _require(self, length: int) -> None:
+        end = self.at + length
+        if end > self._size:
+            raise MalformedError(
+                f"GGUF {self.where} runs past the end of the file",
+                expected=f"an end within {self._size} bytes",
+                actual=f"{end}",
+                next_step=_DAMAGED,
+            )
+        if end > self._limit:
+            raise MalformedError(
+                "GGUF header is too large", expected=f"at most {MAX_HEADER_BYTES} bytes", actual=f"{end} or more"
+            )
+
+    def _load(self, length: int) -> int:
+        """Make the next `length` bytes part of the window; their index in it."""
+        index = self.at - self._base
+        if index + length <= len(self._window):
+            return index
+        self._require(length)
+        self._file.seek(self.at)
+        self._window = self._file.read(min(self._window_bytes, self._limit - self.at))
+        self._base = self.at
+        if len(self._window) < length:
+            raise MalformedError(
+                "file became shorter while it was read",
+                expected=f"{self._size} bytes",
+                actual=f"{self._base + len(self._window)}",
+            )
+        return 0
+
+
+def _read_version(cursor: _Cursor) -> int:
+    magic = cursor.take(len(MAGIC))
+    if magic != MAGIC:
+        raise MalformedError("not a GGUF: wrong magic", expected=repr(MAGIC), actual=repr(magic))
+    raw = cursor.take(4)
+    version = int.from_bytes(raw, "little")
+    if version in VERSIONS:
+        return version
+    wanted = " or ".join(map(str, VERSIONS))
+    if (swapped := int.from_bytes(raw, "big")) in VERSIONS:
+        raise MalformedError(
+            "GGUF byte order", expected=f"little-endian version {wanted}", actual=f"big-endian version {swapped}"
+        )
+    raise MalformedError("GGUF version", expected=wanted, actual=version)
+
+
+def _read_keys(cursor: _Cursor, count: int) -> tuple[tuple[KeySpan, ...], _Known]:
+    spans: dict[str, KeySpan] = {}
+    known: _Known = {}
+    for number in range(1, count + 1):
+        cursor.where = f"key {number} of {count}"
+        start = cursor.at
+        key = cursor.text(MAX_KEY_BYTES)
+        cursor.where = f"key {key!r}"
+        if key in spans:
+            raise MalformedError(f"GGUF {cursor.where} is there twice")
+        kind = cursor.value_type()
+        if key == ARCHITECTURE:
+            known[key] = _read_architecture(cursor, kind)
+        elif key == CHAT_TEMPLATE:
+            _require_string(cursor, kind)
+            known[key] = length = cursor.u64()
+            cursor.skip(length)
+        elif key in (ALIGNMENT, FILE_TYPE) or key.endswith(CONTEXT_LENGTH):
+            known[key] = cursor.integer(kind)
+        else:
+            _skip_value(cursor, kind)
+        spans[key] = KeySpan(key=key, start=start, end=cursor.at)
+    return tuple(spans.values()), known
+
+
+def _read_architecture(cursor: _Cursor, kind: ValueType) -> str:
+    _require_string(cursor, kind)
+    name = cursor.text(MAX_ARCHITECTURE_BYTES)
+    # It is printed to terminals of people who did not make the file.
+    if not name.isprintable():
+        raise MalformedError(f"GGUF {cursor.where}: not a name", actual=repr(name))
+    return name
+
+
+def _require_string(cursor: _Cursor, kind: ValueType) -> None:
+    if kind is not ValueType.STRING:
+        raise MalformedError(f"GGUF {cursor.where}: wrong type", expected="a string", actual=kind.name)
+
+
+def _skip_value(cursor: _Cursor, kind: ValueType) -> None:
+    if kind is ValueType.STRING:
+        cursor.skip(cursor.u64())
+    elif kind is ValueType.ARRAY:
+        _skip_array(cursor, 1)
+    else:
+        cursor.skip(SCALAR_BYTES[kind])
+
+
+def _skip_array(cursor: _Cursor, depth: int) -> None:
+    if depth > MAX_NESTING:
+        raise MalformedError(f"GGUF {cursor.where}: arrays nested too deep", expected=f"at most {MAX_NESTING}")
+    kind, count = cursor.value_type(), cursor.u64()
+    if kind is ValueType.STRING:
+        cursor.skip_strings(count)
+    elif kind is ValueType.ARRAY:
+        cursor.require_each(count, _U32.size + _U64.size)
+        cursor.spend(count * NESTED_ARRAY_STEPS)
+        for _ in range(count):
+            _skip_array(cursor, depth + 1)
+    else:
+        cursor.skip(count * SCALAR_BYTES[kind])
+
+
+def _alignment(known: _Known) -> int:
+    alignment = known.get(ALIGNMENT, DEFAULT_ALIGNMENT)
+    assert isinstance(alignment, int)
+    if alignment < 1 or alignment & (alignment - 1):
+        raise MalformedError(f"GGUF key {ALIGNMENT!r}", expected="a power of two", actual=alignment)
+    return alignment
+
+
+def _read_tensor_infos(cursor: _Cursor, count: int, alignment: int) -> list[_TensorInfo]:
+    infos: dict[str, _TensorInfo] = {}
+    for number in range(1, count + 1):
+        cursor.where = f"tensor {number} of {count}"
+        name = cursor.text(MAX_TENSOR_NAME_BYTES)
+        cursor.where = f"tensor {name!r}"
+        if name in infos:
+            raise MalformedError(f"GGUF {cursor.where} is there twice")
+        infos[name] = _read_tensor_info(cursor, name, alignment)
+    return list(infos.values())
+
+
+def _read_tensor_info(cursor: _Cursor, name: str, alignment: int) -> _TensorInfo:
+    rank = cursor.u32()
+    if rank > MAX_DIMENSIONS:
+        raise MalformedError(
+            f"GGUF {cursor.where}: too many dimensions", expected=f"at most {MAX_DIMENSIONS}", actual=rank
+        )
+    dimensions = [cursor.u64() for _ in range(rank)]
+    type_number = cursor.u32()
+    offset = cursor.u64()
+    if type_number not in TENSOR_TYPES:
+        raise MalformedError(f"GGUF {cursor.where}: unknown tensor type", actual=type_number, next_step=_NEWER)
+    type_name, block_elements, block_bytes = TENSOR_TYPES[type_number]
+    row = dimensions[0] if dimensions else 1
+    if row % block_elements:
+        raise MalformedError(
+            f"GGUF {cursor.where}: row length", expected=f"a multiple of {block_elements} for {type_name}", actual=row
+        )
+    if offset % alignment:
+        raise MalformedError(f"GGUF {cursor.where}: offset", expected=f"a multiple of {alignment}", actual=offset)
+    elements = math.prod(dimensions)
+    return _TensorInfo(offset, elements // block_elements * block_bytes, elements, type_name, name)
+
+
+def _place_tensors(infos: Iterable[_TensorInfo], data_at: int, size: int) -> tuple[TensorSpan, ...]:
+    """The tensors by position, once they are known to lie within the file and apart from each other."""
+    spans = tuple(
+        TensorSpan(name=info.name, start=data_at + info.offset, end=data_at + info.offset + info.length)
+        for info in sorted(infos)
+    )
+    for span in spans:
+        if span.end > size:
+            raise MalformedError(
+                f"GGUF tensor {span.name!r} runs past the end of the file",
+                expected=f"an end within {size} bytes",
+                actual=span.end,
+                next_step=_DAMAGED,
+            )
+    for span, following in pairwise(spans):
+        if following.start < span.end:
+            raise MalformedError(
+                f"GGUF tensor {following.name!r} overlaps {span.name!r}",
+                expected=f"a start at {span.end} or later",
+                actual=following.start,
+            )
+    return spans
+
+
+def _facts(known: _Known, infos: list[_TensorInfo]) -> GgufFacts:
+    # Some image models name no architecture; their structure is sound all the same.
+    architecture = str(known.get(ARCHITECTURE, UNKNOWN))
+    context_length = known.get(architecture + CONTEXT_LENGTH)
+    assert not isinstance(context_length, str)
+    if context_length is not None and not 0 <= context_length < 2**63:
+        raise MalformedError(
+            f"GGUF key {architecture + CONTEXT_LENGTH!r}", expected="0 to 2^63-1", actual=context_length
+        )
+    return GgufFacts(
+        architecture=architecture,
+        parameter_count=sum(info.elements for info in infos),
+        quantisation=_quantisation(known, infos),
+        context_length=context_length,
+        has_chat_template=bool(known.get(CHAT_TEMPLATE)),
+    )
+
+
+def _quantisation(known: _Known, infos: list[_TensorInfo]) -> str:
+    """The file type by name; if it is absent or of no name, the tensor type that most parameters have."""
+    file_type = known.get(FILE_TYPE)
+    if isinstance(file_type, int) and file_type in FILE_TYPES:
+        return FILE_TYPES[file_type]
+    parameters: Counter[str] = Counter()
+    for info in infos:
+        parameters[info.type_name] += info.elements
+    return parameters.most_common(1)[0][0] if parameters else UNKNOWN

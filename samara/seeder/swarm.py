@@ -1,0 +1,409 @@
+"""One libtorrent session behind a small interface: torrents in, frozen events out.
+
+The only file that knows libtorrent's sessions, handles and alerts. It decides nothing about models: what to fetch, what
+to trust and when to stop is `samara.fetcher`'s and `samara.seeder.seed`'s business. Not thread-safe: one thread calls
+it, other threads get the events that thread hands on.
+
+What libtorrent says and what it means (each of these was seen to bite):
+- a finished piece is not yet in the file: read it only after `flush` and the Flushed event, or retry on a mismatch;
+- `have` is believed absolutely: claim only what was checked;
+- alerts die at the next pop: they are copied into events at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import libtorrent as lt
+
+from samara.schemas.errors import MalformedError, NetworkError, UsageError
+from samara.seeder.profiles import PROFILES
+
+_USER_AGENT = "samara"
+_ALERTS = (
+    lt.alert_category.error
+    | lt.alert_category.status
+    | lt.alert_category.storage
+    | lt.alert_category.peer
+    | lt.alert_category.connect
+    | lt.alert_category.piece_progress
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SwarmOptions:
+    """How one session behaves. Rates are bytes per second, 0 = no cap. `listen`: ("127.0.0.1:6901", …)."""
+
+    listen: tuple[str, ...] = ("0.0.0.0:0", "[::]:0")
+    dht: bool = True
+    lan: bool = True
+    port_mapping: bool = True
+    upload_limit: int = 0
+    download_limit: int = 0
+    profile: str = "fast"
+
+    def without_discovery(self) -> SwarmOptions:
+        """The same, talking only to peers it is told of."""
+
+        return replace(self, dht=False, lan=False, port_mapping=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SwarmEvent:
+    """Base of what a session reports. `torrent` is the v2 infohash (64 hex), empty for the session itself."""
+
+    torrent: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PieceFinished(SwarmEvent):
+    """A piece passed BEP 52's check. Its bytes may reach the file a little later."""
+
+    piece: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PieceFailed(SwarmEvent):
+    """A piece failed its check and will be fetched again."""
+
+    piece: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PeerBanned(SwarmEvent):
+    """A peer sent wrong bytes and is not asked again."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MirrorFailed(SwarmEvent):
+    """A mirror gave an error or wrong bytes and is not asked again in this session."""
+
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Downloading(SwarmEvent):
+    """The torrent is ready for peers."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished(SwarmEvent):
+    """Every piece has passed its check. Flush before reading."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flushed(SwarmEvent):
+    """Every piece that was finished when `flush` was called is in the file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiskFailed(SwarmEvent):
+    """Reading or writing the file failed; the torrent stands still."""
+
+    errno: int
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListeningOn(SwarmEvent):
+    """The session accepts connections at an endpoint."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListenFailed(SwarmEvent):
+    """An address can't be listened on."""
+
+    endpoint: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PeerLost(SwarmEvent):
+    """A connection ended, or could not be made."""
+
+    endpoint: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TorrentStatus:
+    """Where one torrent stands. Bytes and bytes per second."""
+
+    peers: int
+    down_rate: int
+    up_rate: int
+    downloaded: int
+    uploaded: int
+    wasted: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceBytes:
+    """Payload received so far from one open connection."""
+
+    source: str
+    is_mirror: bool
+    downloaded: int
+
+
+class Swarm:
+    """One session. Use as a context manager."""
+
+    def __init__(self, options: SwarmOptions) -> None:
+        profile = PROFILES[options.profile]
+        parameters = lt.session_params()
+        settings: Any = dict(profile.settings)
+        settings.update(
+            {
+                "alert_mask": _ALERTS,
+                "alert_queue_size": max(int(settings.get("alert_queue_size", 0)), 20_000),
+                "announce_to_all_tiers": True,
+                "announce_to_all_trackers": True,
+                "close_redundant_connections": False,
+                "connection_speed": 100,
+                "download_rate_limit": options.download_limit,
+                "enable_dht": options.dht,
+                "enable_lsd": options.lan,
+                "enable_natpmp": options.port_mapping,
+                "enable_upnp": options.port_mapping,
+                "handshake_timeout": 10,
+                "listen_interfaces": ",".join(options.listen),
+                "max_retry_port_bind": 0,
+                "peer_connect_timeout": 7,
+                "ssrf_mitigation": False,  # it breaks mirrors on one's own network; mirror URLs are checked before
+                "stop_tracker_timeout": 1,
+                "unchoke_slots_limit": -1,
+                "upload_rate_limit": options.upload_limit,
+                "user_agent": _USER_AGENT,
+            }
+        )
+        parameters.settings = settings
+        if profile.posix_disk:
+            parameters.disk_io_constructor = "posix_disk_io_constructor"
+        self._session: Any = lt.session(parameters)
+        self._handles: dict[str, Any] = {}
+        self._mirror_errors: dict[str, str] = {}
+        self._banned: set[str] = set()
+        if options.upload_limit or options.download_limit:
+            self._cap_local_peers_too()
+
+    def __enter__(self) -> Swarm:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop everything; returns when libtorrent's threads have ended."""
+        self._handles.clear()
+        self._session = None
+
+    # -- torrents ------------------------------------------------------------------------------------------------
+
+    def add_seed(self, torrent: bytes, path: Path) -> str:
+        """Give the whole file at `path`, in place, to its swarm. Returns the torrent's name here (v2 infohash).
+
+        Pieces are checked before they are first given (libtorrent's seed mode): a rotten file bans nobody.
+        """
+        parameters = _parameters(torrent, path.parent, path.name)
+        parameters.flags |= lt.torrent_flags.seed_mode
+        return self._add(parameters)
+
+    def add_fetch(self, torrent: bytes, path: Path, have: Sequence[bool], *, mirrors: Iterable[str] = ()) -> str:
+        """Fetch into the file at `path`, believing that the pieces in `have` are already there."""
+        parameters = _parameters(torrent, path.parent, path.name)
+        if any(have):
+            parameters.have_pieces = list(have)
+        parameters.url_seeds = list(mirrors)
+        return self._add(parameters)
+
+    def remove(self, name: str) -> None:
+        """Stop with one torrent; its file stays."""
+        handle = self._handles.pop(name, None)
+        if handle is not None:
+            self._session.remove_torrent(handle)
+
+    def connect(self, name: str, endpoints: Iterable[tuple[str, int]]) -> None:
+        """Try these peers (host, port). Raises NetworkError for a host that has no address."""
+        for host, port in endpoints:
+            for address in _addresses(host, port):
+                self._handles[name].connect_peer(address)
+
+    def allow_utp(self) -> None:
+        """TCP found nobody: allow outgoing uTP, which can punch through NATs."""
+        self._session.apply_settings({"enable_outgoing_utp": True})
+
+    def flush(self, name: str) -> None:
+        """Ask for everything finished so far to be written; answered by Flushed."""
+        self._handles[name].flush_cache()
+
+    # -- what happens --------------------------------------------------------------------------------------------
+
+    def poll(self, timeout: float) -> tuple[SwarmEvent, ...]:
+        """Wait up to `timeout` seconds for something to happen; everything that has, in order."""
+        self._session.wait_for_alert(max(0, int(timeout * 1000)))
+        events: list[SwarmEvent] = []
+        for alert in self._session.pop_alerts():
+            events.extend(self._translate(alert))
+        return tuple(events)
+
+    def wait_listening(self, timeout: float) -> tuple[str, ...]:
+        """The endpoints listened on. Raises NetworkError when none can be."""
+        deadline = time.monotonic() + timeout
+        failures: list[ListenFailed] = []
+        found: list[str] = []
+        while time.monotonic() < deadline:
+            for happened in self.poll(0.2):
+                if isinstance(happened, ListeningOn):
+                    found.append(happened.endpoint)
+                elif isinstance(happened, ListenFailed):
+                    failures.append(happened)
+            if failures and not found:
+                first = failures[0]
+                raise NetworkError(
+                    f"can't listen on {first.endpoint} ({first.message})", next_step="choose another --listen address"
+                )
+            if found:
+                return tuple(dict.fromkeys(found))
+        raise NetworkError("can't listen: the session reported no address", next_step="check --listen")
+
+    def status(self, name: str) -> TorrentStatus:
+        """Where one torrent stands now."""
+        status = self._handles[name].status(lt.torrent_handle.query_accurate_download_counters)
+        return TorrentStatus(
+            peers=status.num_peers,
+            down_rate=status.download_payload_rate,
+            up_rate=status.upload_payload_rate,
+            downloaded=status.total_payload_download,
+            uploaded=status.total_payload_upload,
+            wasted=status.total_failed_bytes + status.total_redundant_bytes,
+        )
+
+    def sources(self, name: str) -> tuple[SourceBytes, ...]:
+        """Who has given how much, of the connections that are open now."""
+        found = []
+        for peer in self._handles[name].get_peer_info():
+            is_mirror = peer.connection_type != lt.peer_info.standard_bittorrent
+            source = _mirror_name(peer) if is_mirror else format_endpoint(peer.ip)
+            found.append(SourceBytes(source=source, is_mirror=is_mirror, downloaded=peer.total_download))
+        return tuple(found)
+
+    def _add(self, parameters: Any) -> str:
+        name = str(parameters.ti.info_hashes().v2)
+        if name in self._handles:
+            raise UsageError(f"torrent {name} is already in this session")
+        try:
+            self._handles[name] = self._session.add_torrent(parameters)
+        except RuntimeError as error:
+            raise MalformedError(f"libtorrent refuses torrent {name} ({error})") from None
+        return name
+
+    def _cap_local_peers_too(self) -> None:
+        # by default libtorrent exempts loopback and LAN from its caps: put every address into the global peer class
+        everyone = lt.ip_filter()
+        everyone.add_rule("0.0.0.0", "255.255.255.255", 1 << self._session.global_peer_class_id)  # noqa: S104
+        everyone.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1 << self._session.global_peer_class_id)
+        self._session.set_peer_class_filter(everyone)
+
+    def _translate(self, alert: Any) -> Iterator[SwarmEvent]:
+        kind = type(alert).__name__
+        if kind == "piece_finished_alert":
+            yield PieceFinished(torrent=_name(alert), piece=int(alert.piece_index))
+        elif kind == "cache_flushed_alert":
+            yield Flushed(torrent=_name(alert))
+        elif kind == "state_changed_alert":
+            if alert.state == lt.torrent_status.states.downloading:
+                yield Downloading(torrent=_name(alert))
+        elif kind == "torrent_finished_alert":
+            yield Finished(torrent=_name(alert))
+        elif kind == "hash_failed_alert":
+            yield PieceFailed(torrent=_name(alert), piece=int(alert.piece_index))
+        elif kind == "peer_ban_alert":
+            endpoint = format_endpoint(alert.endpoint)
+            self._banned.add(endpoint)
+            yield PeerBanned(torrent=_name(alert), endpoint=endpoint)
+        elif kind == "url_seed_alert":
+            yield MirrorFailed(torrent=_name(alert), url=str(alert.server_url), reason=self._why_mirror(alert))
+        elif kind == "peer_disconnected_alert":
+            endpoint, reason = format_endpoint(alert.endpoint), str(alert.error.message())
+            self._mirror_errors[_name(alert)] = reason
+            yield PeerLost(torrent=_name(alert), endpoint=endpoint, reason=reason)
+        elif kind in {"file_error_alert", "torrent_error_alert"}:
+            yield DiskFailed(torrent=_name(alert), errno=int(alert.error.value()), message=str(alert.error.message()))
+        elif kind == "listen_succeeded_alert":
+            if "tcp" in str(alert.socket_type).lower():
+                yield ListeningOn(endpoint=format_endpoint((str(alert.address), int(alert.port))))
+        elif kind == "listen_failed_alert":
+            yield ListenFailed(endpoint=f"{alert.address}:{alert.port}", message=str(alert.error.message()))
+
+    def _why_mirror(self, alert: Any) -> str:
+        # HTTP failures read "failed: Success" here; their reason came with the disconnect just before
+        reason = str(alert.error.message()) if int(alert.error.value()) else ""
+        return reason or self._mirror_errors.get(_name(alert), "") or "gave wrong bytes or no answer"
+
+
+def format_endpoint(endpoint: tuple[str, int]) -> str:
+    """(host, port) → host:port, IPv6 in brackets."""
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[IPV6]:PORT` → (host, port). Raises UsageError."""
+    host, colon, port = text.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise UsageError("not an endpoint", expected="HOST:PORT or [IPV6]:PORT", actual=repr(text[:80]))
+    return host, int(port)
+
+
+def _parameters(torrent: bytes, folder: Path, file_name: str) -> Any:
+    parameters = lt.add_torrent_params()
+    try:
+        decoded: Any = lt.bdecode(torrent)
+        parameters.ti = lt.torrent_info(decoded)
+    except RuntimeError as error:
+        raise MalformedError(f"libtorrent refuses the torrent ({error})") from None
+    parameters.save_path = os.fspath(folder)
+    parameters.renamed_files = {0: file_name}
+    parameters.storage_mode = lt.storage_mode_t.storage_mode_sparse
+    # auto-managed torrents are queued and paused by libtorrent's own policy; ours run when we say so
+    parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+    parameters.flags |= lt.torrent_flags.override_trackers | lt.torrent_flags.override_web_seeds
+    return parameters
+
+
+def _addresses(host: str, port: int) -> list[tuple[str, int]]:
+    try:
+        return [(str(ipaddress.ip_address(host)), port)]
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise NetworkError(f"can't find the address of {host} ({error.strerror or error})") from None
+    return list(dict.fromkeys((str(item[4][0]), port) for item in found))
+
+
+def _name(alert: Any) -> str:
+    try:
+        return str(alert.handle.info_hashes().v2)
+    except RuntimeError:  # the torrent was removed while its last alerts were on their way
+        return ""
+
+
+def _mirror_name(peer: Any) -> str:
+    client = peer.client.decode(errors="replace") if isinstance(peer.client, bytes) else str(peer.client)
+    return client or format_endpoint(peer.ip)
