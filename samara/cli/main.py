@@ -76,10 +76,11 @@ def run(arguments: list[str] | None = None) -> int:
         screen.failure(error)
         return int(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else "", err=True)
+        click.echo(error.ctx.get_help(), err=True)
         return int(ExitCode.USAGE)
     except click.ClickException as error:
-        where = f"see: {error.ctx.command_path} --help" if getattr(error, "ctx", None) else "see: samara --help"
+        context: click.Context | None = getattr(error, "ctx", None)
+        where = f"see: {context.command_path if context is not None else 'samara'} --help"
         screen.failure(UsageError(error.format_message().rstrip("."), next_step=where))
         return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):

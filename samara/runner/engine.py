@@ -12,6 +12,8 @@ Owns the decisions: chat template or raw prompt, how much context, what an answe
 from __future__ import annotations
 
 import math
+import os
+import stat
 import struct
 import time
 from collections.abc import Generator
@@ -20,8 +22,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from samara.runner.options import DEFAULT_CONTEXT, DEFAULT_MAX_TOKENS, DEFAULT_TEMPERATURE, EngineOptions, Generation
-from samara.runner.process import EngineProcess, LoadRefused, Refused
-from samara.schemas.errors import EngineError, NotFoundError, UsageError
+from samara.runner.process import LOAD, MORE_MEMORY, EngineProcess, Refused, check_file
+from samara.schemas.errors import EngineError, NotFoundError, SamaraError, UsageError
 
 __all__ = ["Engine"]
 
@@ -50,6 +52,7 @@ class Engine:
         """The last answer that was read to its end."""
         self.seconds_to_ready = 0.0
         """From entering until the model was loaded."""
+        self._context = 0
         self._process = EngineProcess(options.model)
 
     @property
@@ -60,7 +63,10 @@ class Engine:
     def __enter__(self) -> Self:
         started = time.monotonic()
         _check_readable(self.options.model)
-        self._start(self.options.context or DEFAULT_CONTEXT)
+        try:
+            self._start(self.options.context or DEFAULT_CONTEXT)
+        except Refused as refusal:
+            raise self._translated(refusal) from refusal
         self.seconds_to_ready = time.monotonic() - started
         return self
 
@@ -68,31 +74,33 @@ class Engine:
         self._process.close()
 
     def _start(self, context: int) -> None:
-        name = self.options.model.name
+        """Load the model with a context of so many tokens; a new process each time."""
+        self._process.close()
+        self._context = context
         try:
-            self._load(context, chat_template=None)
-        except LoadRefused as refusal:
-            if "template" not in refusal.reason:
+            self._load(chat_template=None)
+        except Refused as refusal:
+            if "template" not in str(refusal):
                 raise
             # llama.cpp loads no model whose template it can't parse, unless it is told to use another one.
-            self._load(context, chat_template="chatml")
-            self.raw_reason = f"the chat template of {name} can't be used ({refusal.reason})"
+            self._load(chat_template="chatml")
+            self.raw_reason = f"the chat template of {self.options.model.name} can't be used ({refusal})"
 
-    def _load(self, context: int, *, chat_template: str | None) -> None:
-        def meanwhile() -> None:  # what can be done while the child boots costs no time
-            import http.client  # noqa: F401
-
-            if not _has_chat_template(self.options.model):
-                self.raw_reason = f"{self.options.model.name} has no chat template"
-
+    def _load(self, *, chat_template: str | None) -> None:
         self._process = EngineProcess(self.options.model)
         self._process.start(
-            meanwhile,
+            self._while_it_boots,
             model=str(self.options.model.absolute()),
             threads=self.options.threads,
-            context=context,
+            context=self._context,
             chat_template=chat_template,
         )
+
+    def _while_it_boots(self) -> None:
+        import http.client  # noqa: F401  (takes time that is free here)
+
+        if not _has_chat_template(self.options.model):
+            self.raw_reason = f"{self.options.model.name} has no chat template"
 
     def stream(
         self,
@@ -123,32 +131,40 @@ class Engine:
         )
 
     def _answer(self, prompt: str, *, max_tokens: int, temperature: float, raw: bool) -> Generator[str, None, None]:
-        path, body = ("/v1/completions", {"prompt": prompt}) if raw else ("/v1/chat/completions", _chat(prompt))
+        path = "/v1/completions" if raw else "/v1/chat/completions"
+        body = {"prompt": prompt} if raw else _chat(prompt)
         body |= {"max_tokens": max_tokens, "temperature": temperature, "stream_options": {"include_usage": True}}
         try:
-            yield from self._pieces(path, body, raw=raw)
+            if max_tokens > self._context // 2:
+                self._make_room(max_tokens + DEFAULT_CONTEXT)
+            try:
+                yield from self._pieces(path, body, raw=raw)
+            except Refused as refusal:
+                needed = int(refusal.details.get("n_prompt_tokens", 0)) + max_tokens
+                if refusal.kind != _TOO_LONG or not self._make_room(needed):
+                    raise
+                yield from self._pieces(path, body, raw=raw)
         except Refused as refusal:
-            self._make_room(refusal, max_tokens)
-        else:
-            return
-        try:
-            yield from self._pieces(path, body, raw=raw)
-        except Refused as refusal:
-            raise _translated(refusal) from refusal
+            raise self._translated(refusal) from refusal
 
-    def _make_room(self, refusal: Refused, max_tokens: int) -> None:
-        """Start again with a context that holds prompt and answer, where the context's length was left to us."""
-        if refusal.kind != _TOO_LONG or self.options.context is not None:
-            raise _translated(refusal) from refusal
-        needed = int(refusal.details["n_prompt_tokens"]) + max_tokens
-        self._process.close()
-        self._start(min(_INT32_MAX, math.ceil(needed / _CONTEXT_STEP) * _CONTEXT_STEP))
+    def _make_room(self, tokens: int) -> bool:
+        """Start again with a context of so many tokens, if its length was left to us and the model has more."""
+        if self.options.context is not None:
+            return False
+        trained = int(self._process.facts("/v1/models")["data"][0]["meta"]["n_ctx_train"])
+        wanted = min(trained, math.ceil(tokens / _CONTEXT_STEP) * _CONTEXT_STEP)
+        if wanted <= self._context:
+            return False
+        self._start(wanted)
+        return True
 
     def _pieces(self, path: str, body: dict[str, object], *, raw: bool) -> Generator[str, None, None]:
         asked = time.monotonic()
         first: float | None = None
         text: list[str] = []
-        finish, usage, timings = "", {}, {}
+        finish = ""
+        usage: dict[str, Any] = {}
+        timings: dict[str, Any] = {}
         for event in self._process.events(path, body):
             usage, timings = event.get("usage", usage), event.get("timings", timings)
             for choice in event["choices"]:
@@ -170,30 +186,38 @@ class Engine:
             raw=raw,
         )
 
+    def _translated(self, refusal: Refused) -> SamaraError:
+        model = self.options.model
+        if refusal.kind == _TOO_LONG:
+            return UsageError(
+                "the prompt is too long",
+                expected=f"at most {refusal.details['n_ctx']} tokens",
+                actual=refusal.details["n_prompt_tokens"],
+                next_step="shorten it, or take a model with a longer context",
+            )
+        if refusal.kind == LOAD:
+            memory = "alloc" in str(refusal)
+            return EngineError(
+                f"the engine can't load {model.name}",
+                expected="memory for the model and its context" if memory else "a GGUF model it knows",
+                actual=refusal,
+                next_step=MORE_MEMORY if memory else check_file(model),
+            )
+        return EngineError("the engine refused the prompt", actual=refusal, next_step="pass it as it is: --raw")
+
 
 def _chat(prompt: str) -> dict[str, object]:
     return {"messages": [{"role": "user", "content": prompt}], "reasoning_format": "none"}
 
 
-def _translated(refusal: Refused) -> EngineError | UsageError:
-    if refusal.kind == _TOO_LONG:
-        return UsageError(
-            "the prompt is too long",
-            expected=f"at most {refusal.details['n_ctx']} tokens",
-            actual=refusal.details["n_prompt_tokens"],
-            next_step="shorten it, or use a longer context if the model has one",
-        )
-    return EngineError("the engine refused the prompt", actual=str(refusal), next_step="try --raw, or another model")
-
-
 def _check_readable(model: Path) -> None:
     try:
+        if not stat.S_ISREG(model.stat().st_mode):
+            raise UsageError("the model", expected="a GGUF file", actual=f"{model}, which is none")
         with model.open("rb"):
             pass
     except FileNotFoundError as error:
         raise NotFoundError("no such model file", actual=model) from error
-    except IsADirectoryError as error:
-        raise UsageError("the model", expected="a GGUF file", actual=f"the folder {model}") from error
     except OSError as error:
         raise EngineError(f"{model} can't be read", actual=error.strerror, next_step="check its permissions") from error
 
@@ -204,12 +228,13 @@ def _has_chat_template(model: Path) -> bool:
     llama.cpp silently formats as ChatML when there is none, and doesn't tell. The key's encoding (length, name, type:
     35 bytes) is looked for instead of walking a header of half a million strings: a few milliseconds.
     """
-    window = b""
+    tail = b""
     with model.open("rb") as file:
         while file.tell() < _TEMPLATE_WITHIN and (chunk := file.read(4 << 20)):
-            window = window[-len(_TEMPLATE_MARK) - 8 :] + chunk
+            window = tail + chunk
             at = window.find(_TEMPLATE_MARK)
             if at >= 0:
-                end = at + len(_TEMPLATE_MARK)
-                return any(window[end : end + 8])
+                file.seek(at + len(_TEMPLATE_MARK) - len(window), os.SEEK_CUR)
+                return any(file.read(8))  # the text's length
+            tail = window[-len(_TEMPLATE_MARK) :]
     return False

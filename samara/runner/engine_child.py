@@ -31,14 +31,18 @@ def main() -> None:
     _die_with_parent_while_loading()
     try:
         server, outcome = _load(config)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         server, outcome = None, {"missing": str(error)}
-    except Exception as error:  # noqa: BLE001  (nothing but the report may leave this process)
+    except Exception as error:  # nothing but the report may leave this process
         server, outcome = None, {"refused": f"{type(error).__name__}: {error}"}
-    os.write(report, json.dumps(outcome).encode() + b"\n")
-    if server is not None:
-        _die_with_parent_once_loaded(config["socket"])
-    os._exit(0 if server is not None else 1)  # no destructors: there is nothing to save and they can hang
+    _leave_signals_to_the_parent()
+    with suppress(OSError):  # nobody is left to read it
+        os.write(report, json.dumps(outcome).encode() + b"\n")
+    if server is None:
+        sys.exit(1)  # in the orderly way: llama.cpp writes what is left of its log
+    sys.stdin.buffer.read()
+    _remove(config["socket"])
+    os._exit(0)  # without destructors: there is nothing to save, and they wait for whatever still runs
 
 
 def _load(config: dict[str, Any]) -> tuple[object, dict[str, str]]:
@@ -51,9 +55,8 @@ def _load(config: dict[str, Any]) -> tuple[object, dict[str, str]]:
     params.n_ctx = config["context"]
     params.n_parallel = 1
     params.warmup = False  # would run the whole model once before the first prompt does
-    params.fit_params = _has_gpu(
-        xllamacpp
-    )  # fits layers to GPU memory by loading the header once more: 1.3 s for 128k tokens
+    # Finding out how many layers fit a GPU reads the header once more: 1.3 s for a vocabulary of 128k tokens.
+    params.fit_params = _has_gpu(xllamacpp)
     params.cache_ram_mib = 0  # a second copy of past conversations
     params.verbosity = 1
     params.offline = True
@@ -91,15 +94,21 @@ def _die_with_parent_while_loading() -> None:
             os._exit(1)
 
 
-def _die_with_parent_once_loaded(socket: str | None) -> None:
-    """Wait for the end of stdin, then remove the socket and its folder, which the parent may have left behind."""
+def _leave_signals_to_the_parent() -> None:
+    """From now on the end of stdin is read, not signalled; and llama.cpp's handlers of other signals give way.
+
+    They would only stop its loop, and leave this process behind. Ctrl-C is the parent's to decide.
+    """
     import signal
 
     if sys.platform == "linux":
         signal.signal(signal.SIGIO, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # llama.cpp's handlers would stop its loop and leave us waiting
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to decide
-    sys.stdin.buffer.read()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _remove(socket: str | None) -> None:
+    """The socket and its folder, which a parent that was killed leaves behind."""
     if socket is not None:
         with suppress(OSError):
             os.unlink(socket)  # noqa: PTH108  (pathlib costs start-up time)

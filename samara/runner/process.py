@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -25,6 +24,11 @@ from samara.schemas.errors import EngineError
 
 if TYPE_CHECKING:
     import http.client
+
+LOAD = "load"
+MORE_MEMORY = "try a smaller quantisation or a shorter context"
+_OUT_OF_MEMORY = f"the system may be out of memory: {MORE_MEMORY}"
+_NOT_RUNNING = "the engine is not running: use it inside its `with` block"
 
 _CHILD = Path(__file__).with_name("engine_child.py")
 _LONGEST_SOCKET_PATH = 100  # sockaddr_un holds 104 bytes on macOS, 108 on Linux
@@ -35,32 +39,19 @@ _SECONDS_TO_DIE = 10  # for a process whose pipe has closed already: a core dump
 
 
 class Refused(Exception):  # noqa: N818  (never leaves this room)
-    """The engine answered a request with an error. `kind` is llama.cpp's name for it, `details` all that it said."""
+    """The engine said no, and lives on unless the model was what it refused.
 
-    def __init__(self, message: str, *, kind: str, details: dict[str, Any]) -> None:
+    `kind` is LOAD, or llama.cpp's name for what is wrong with a request; `details` is all that it said.
+    """
+
+    def __init__(self, message: str, *, kind: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.kind = kind
-        self.details = details
+        self.details = details or {}
 
 
-class LoadRefused(EngineError):
-    """The engine refused the model but lives to say why; `reason` is its first complaint."""
-
-    def __init__(self, model: Path, reason: str) -> None:
-        out_of_memory = "alloc" in reason
-        super().__init__(
-            f"the engine can't load {model.name}",
-            expected="memory for the model and its context" if out_of_memory else "a GGUF model it knows",
-            actual=reason,
-            next_step=_MEMORY if out_of_memory else _verify(model),
-        )
-        self.reason = reason
-
-
-_MEMORY = "try a smaller quantisation or a shorter context"
-
-
-def _verify(model: Path) -> str:
+def check_file(model: Path) -> str:
+    """The next step when the file itself may be at fault."""
     return f'check the file: samara verify "{model}"'
 
 
@@ -69,7 +60,7 @@ class EngineProcess:
 
     def __init__(self, model: Path) -> None:
         self._model = model
-        self._key = secrets.token_urlsafe(24)
+        self._key = os.urandom(24).hex()
         self._resources = ExitStack()
         self._log: IO[bytes] | None = None
         self._child: subprocess.Popen[bytes] | None = None
@@ -83,8 +74,8 @@ class EngineProcess:
     def start(self, meanwhile: Callable[[], None], **config: object) -> None:
         """Start the child, do `meanwhile` while it boots, and return when it has loaded the model.
 
-        `config` is what `engine_child` documents, less what this class knows. EngineError: the engine is missing,
-        refused the model (LoadRefused), or died over it.
+        `config` is what `engine_child` documents, less what this class knows. EngineError: the engine is missing or
+        died over the model. Refused: it can't load it.
         """
         try:
             self._spawn(config)
@@ -96,9 +87,8 @@ class EngineProcess:
 
     def _spawn(self, config: dict[str, object]) -> None:
         try:
-            folder = tempfile.TemporaryDirectory(prefix="samara-engine-", ignore_cleanup_errors=True)
-            path = Path(self._resources.enter_context(folder), "engine.sock")
-            self._log = self._resources.enter_context(tempfile.TemporaryFile())
+            unix_socket = self._socket_path()
+            self._log = self._resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  (the stack closes it)
             self._child = subprocess.Popen(
                 [sys.executable, "-I" if sys.flags.isolated else "-P", str(_CHILD)],
                 stdin=subprocess.PIPE,
@@ -112,12 +102,23 @@ class EngineProcess:
                 actual=error.strerror or error,
                 next_step="check memory, process limits and the temporary folder (TMPDIR)",
             ) from error
-        unix = os.name == "posix" and len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH
-        line = json.dumps({**config, "key": self._key, "socket": str(path) if unix else None})
+        line = json.dumps({**config, "key": self._key, "socket": unix_socket})
         assert self._child.stdin is not None
         with suppress(OSError):  # it died before reading: the report's absence will say so
             self._child.stdin.write(line.encode() + b"\n")
             self._child.stdin.flush()
+
+    def _socket_path(self) -> str | None:
+        """In a new folder that only this user may enter; None where a loopback port has to do."""
+        if os.name != "posix":
+            return None
+        folder = tempfile.TemporaryDirectory(prefix="samara-engine-", ignore_cleanup_errors=True)
+        path = Path(folder.name, "engine.sock")
+        if len(os.fsencode(path)) > _LONGEST_SOCKET_PATH:
+            folder.cleanup()
+            return None
+        self._resources.enter_context(folder)
+        return str(path)
 
     def _await_report(self) -> str:
         stdout = self._running().stdout
@@ -133,13 +134,14 @@ class EngineProcess:
                 return str(report["ready"])
             if "missing" in report:
                 raise EngineError(
-                    "the engine is not installed",
+                    "no working engine here",
                     expected="xllamacpp",
                     actual=_excerpt(report["missing"]),
                     next_step='pip install "samara[run]"',
                 )
+            self._end()  # llama.cpp logs from a thread of its own: only its end makes the log complete
             errors = [text for level, text in self._log_lines() if level == "E"]
-            raise LoadRefused(self._model, errors[0] if errors else _excerpt(str(report.get("refused"))))
+            raise Refused(errors[0] if errors else _excerpt(str(report.get("refused"))), kind=LOAD)
         raise self._death(f"the engine died while loading {self._model.name}")
 
     def events(self, path: str, body: dict[str, object]) -> Iterator[dict[str, Any]]:
@@ -148,42 +150,58 @@ class EngineProcess:
         Closing the iterator hangs up, which stops the engine's work on it. Refused: the engine said no.
         EngineError: it died.
         """
+        with self._response("POST", path, {**body, "stream": True}) as response:
+            yield from _server_sent(response)
+
+    def facts(self, path: str) -> dict[str, Any]:
+        """GET what the engine knows, as JSON. Errors as of `events`."""
+        with self._response("GET", path, None) as response:
+            answer: dict[str, Any] = json.loads(response.read())
+            return answer
+
+    @contextmanager
+    def _response(self, method: str, path: str, body: dict[str, object] | None) -> Iterator[http.client.HTTPResponse]:
         import http.client
 
-        assert self._connect is not None, "events() before start()"
+        if self._connect is None:
+            raise RuntimeError(_NOT_RUNNING)
         connection = http.client.HTTPConnection("localhost")
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
         try:
             connection.sock = self._connect()
-            connection.request("POST", path, json.dumps({**body, "stream": True}), headers)
-            response = connection.getresponse()
-            with response:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            with connection.getresponse() as response:
                 if response.status != http.client.OK:
-                    raise _refusal(json.loads(response.read()))
-                yield from _server_sent(response)
+                    raise _refusal(_parsed(response.read()))
+                yield response
         except (OSError, EOFError, ValueError, http.client.HTTPException) as error:
             raise self._death("the engine died over its answer") from error
         finally:
             connection.close()
 
     def _death(self, what: str) -> EngineError:
-        child = self._running()
-        try:
-            status = child.wait(timeout=_SECONDS_TO_DIE)
-        except subprocess.TimeoutExpired:
-            how = "a closed connection"
-        else:
-            how = _signal_name(-status) if status < 0 else f"exit status {status}"
+        how = self._end()
         lines = self._log_lines()
         return EngineError(
             what,
             expected="a running process",
             actual=f"{how}; its last words: {lines[-1][1]}" if lines else how,
-            next_step=f"the system may be out of memory: {_MEMORY}" if how == "SIGKILL" else _verify(self._model),
+            next_step=_OUT_OF_MEMORY if how == "SIGKILL" else check_file(self._model),
         )
 
+    def _end(self) -> str:
+        """How the child ended, for which it has a moment's time."""
+        try:
+            status = self._running().wait(timeout=_SECONDS_TO_DIE)
+        except subprocess.TimeoutExpired:
+            return "a closed connection"
+        return _signal_name(-status) if status < 0 else f"exit status {status}"
+
     def _log_lines(self) -> list[tuple[str, str]]:
-        """(level, text) of the last lines of the log; the level is empty where native code wrote by itself."""
+        """(level, text) of the last lines of the log; the level is empty where native code wrote by itself.
+
+        For when the child has ended: its writes share this file's position.
+        """
         assert self._log is not None
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _LOG_TAIL))
         lines = []
@@ -195,7 +213,7 @@ class EngineProcess:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None:
-            raise RuntimeError("the engine is not running: use it inside its `with` block")
+            raise RuntimeError(_NOT_RUNNING)
         return self._child
 
     def close(self) -> None:
@@ -252,8 +270,19 @@ def _server_sent(response: http.client.HTTPResponse) -> Iterator[dict[str, Any]]
     raise EOFError
 
 
+def _parsed(body: bytes) -> dict[str, Any]:
+    """An error's JSON object, or what came in its place as one."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    return answer if isinstance(answer, dict) else {"message": body.decode(errors="replace")}
+
+
 def _refusal(answer: dict[str, Any]) -> Refused:
     error = answer.get("error", answer)
+    if not isinstance(error, dict):
+        error = {"message": error}
     return Refused(_excerpt(str(error.get("message"))), kind=str(error.get("type")), details=error)
 
 

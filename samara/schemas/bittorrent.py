@@ -9,6 +9,7 @@ BEP 9 (magnet).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -18,6 +19,8 @@ from samara.schemas.errors import MalformedError
 LEAF = 16 * 1024  # BEP 52: the Merkle tree's leaves are SHA-256 of 16 KiB
 MIN_PIECE = 256 * 1024
 MAX_PIECE = 16 * 1024 * 1024
+MAX_DEPTH = 16  # of bencoded lists and dictionaries in each other; a torrent of ours has 5
+MAX_VALUES = 65_536  # in one bencoded document: small documents can't ask for much memory
 MAX_TORRENT_BYTES = 8 * 1024 * 1024  # larger than any file up to 2.4 TB at 16 MiB pieces needs
 
 Bencodable = int | bytes | str | Sequence["Bencodable"] | Mapping[str, "Bencodable"] | Mapping[bytes, "Bencodable"]
@@ -65,6 +68,9 @@ def piece_length_for(size: int) -> int:
 def piece_count(size: int, piece_length: int) -> int:
     """How many pieces cover `size` bytes."""
     return -(-size // piece_length)
+
+
+_BLOB_FILE_NAME = re.compile(r"[0-9a-f]{64}\.(gguf|bin)\Z")
 
 
 def blob_file_name(b3_hex: str, *, gguf: bool) -> str:
@@ -193,10 +199,12 @@ def parse_blob_torrent(data: bytes) -> ParsedTorrent:
     if length > piece_length and pieces_root_of_layer(layer, piece_length) != root:
         raise MalformedError("torrent's piece layer doesn't hash to its pieces root")
     hashes = TorrentHashes(size=length, piece_length=piece_length, pieces_root=root, v1_pieces=pieces, v2_layer=layer)
-    try:
-        text_name = name.decode()
-    except UnicodeDecodeError:
-        raise MalformedError("torrent's file name is not UTF-8") from None
+    text_name = name.decode(errors="replace")
+    if not _BLOB_FILE_NAME.match(text_name):
+        raise MalformedError(
+            "torrent's file has another name than ours have",
+            expected="<64 hex digits>.gguf or .bin", actual=repr(text_name[:80]),
+        )  # fmt: skip
     canonical = hybrid_torrent(text_name, hashes)
     raw_info = bencode(info)
     if info_bytes(canonical) != raw_info:
@@ -231,51 +239,77 @@ Bdecoded = int | bytes | list["Bdecoded"] | dict[bytes, "Bdecoded"]
 
 
 def bdecode(data: bytes) -> Bdecoded:
-    """Strict bencode reader: canonical integers, sorted unique keys, no trailing bytes, depth ≤ 16.
+    """Strict bencode reader: canonical integers, sorted unique keys, no trailing bytes, depth ≤ 16, ≤ 65,536 values.
 
     Raises MalformedError.
     """
+    reader = _Reader(data)
     try:
-        value, end = _bdecode(data, 0, 0)
-    except (IndexError, ValueError, RecursionError):
-        raise MalformedError("not valid bencoding") from None
-    if end != len(data):
-        raise MalformedError("bencoding with trailing bytes", expected=end, actual=len(data))
+        value = reader.value(0)
+    except ValueError:
+        raise MalformedError("not valid bencoding", actual=f"trouble at byte {reader.at} of {len(data)}") from None
+    if reader.at != len(data):
+        raise MalformedError("bencoding with trailing bytes", expected=reader.at, actual=len(data))
     return value
 
 
-def _bdecode(data: bytes, at: int, depth: int) -> tuple[Bdecoded, int]:
-    if depth > 16:
-        raise ValueError
-    kind = data[at : at + 1]
-    if kind == b"i":
-        end = data.index(b"e", at, at + 24)
-        digits = data[at + 1 : end]
+class _Reader:
+    """Where we are in one bencoded document. Every problem is a ValueError."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._values = 0
+        self.at = 0
+
+    def value(self, depth: int) -> Bdecoded:
+        self._values += 1
+        if depth > MAX_DEPTH or self._values > MAX_VALUES:
+            raise ValueError
+        match self._data[self.at : self.at + 1]:
+            case b"i":
+                self.at += 1
+                return self._integer(b"e", 24)
+            case b"l":
+                return self._list(depth)
+            case b"d":
+                return self._dictionary(depth)
+        length = self._integer(b":", 20)
+        start = self.at
+        if length < 0 or length > len(self._data) - start:
+            raise ValueError
+        self.at += length
+        return self._data[start : self.at]
+
+    def _integer(self, end: bytes, longest: int) -> int:
+        stop = self._data.index(end, self.at, self.at + longest)
+        digits = self._data[self.at : stop]
         number = int(digits)
         if b"%d" % number != digits:
             raise ValueError
-        return number, end + 1
-    if kind == b"l":
+        self.at = stop + 1
+        return number
+
+    def _ended(self) -> bool:
+        if self._data[self.at : self.at + 1] != b"e":
+            return False
+        self.at += 1
+        return True
+
+    def _list(self, depth: int) -> list[Bdecoded]:
+        self.at += 1
         items: list[Bdecoded] = []
-        at += 1
-        while data[at : at + 1] != b"e":
-            item, at = _bdecode(data, at, depth + 1)
-            items.append(item)
-        return items, at + 1
-    if kind == b"d":
+        while not self._ended():
+            items.append(self.value(depth + 1))
+        return items
+
+    def _dictionary(self, depth: int) -> dict[bytes, Bdecoded]:
+        self.at += 1
         table: dict[bytes, Bdecoded] = {}
         last: bytes | None = None
-        at += 1
-        while data[at : at + 1] != b"e":
-            key, at = _bdecode(data, at, depth + 1)
+        while not self._ended():
+            key = self.value(depth + 1)
             if not isinstance(key, bytes) or (last is not None and key <= last):
                 raise ValueError
-            table[key], at = _bdecode(data, at, depth + 1)
+            table[key] = self.value(depth + 1)
             last = key
-        return table, at + 1
-    colon = data.index(b":", at, at + 20)
-    digits = data[at:colon]
-    length = int(digits)
-    if b"%d" % length != digits or colon + 1 + length > len(data):
-        raise ValueError
-    return data[colon + 1 : colon + 1 + length], colon + 1 + length
+        return table

@@ -128,6 +128,16 @@ class SeedTable(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Reached(Event):
+    """A point of the crash order is about to be crossed or was just crossed, in the thread that does the work.
+
+    For tests that pull the plug there, and for debugging; never shown to people.
+    """
+
+    point: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class CheckProgress(Event):
     """Re-reading blocks."""
 

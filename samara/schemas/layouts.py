@@ -16,8 +16,8 @@ Neighbours smaller than 64 KiB within 1 and within 3 are grouped in file order: 
 neighbour would take it over 64 KiB, or is large. Each region is then cut every 4 MiB from its start. Padding (and
 whatever follows the last tensor) belongs to what precedes it, but does not make a small tensor large.
 
-What an edit costs, then: of equal length, the blocks that hold it; of a small key to another length, its group and at
-worst the groups after it up to the next large key; and always the tensor infos, whose padding may change.
+What an edit costs, then: of equal length, the blocks that hold it; of a small key to another length, its group and, if
+neighbours now fit otherwise, the groups between the nearest large keys; and the tensor infos, whose padding may change.
 
 Never more than 16,384 blocks. If the regions alone are more than half of that, 64 KiB doubles until they are not (only
 odd files of very many small parts); then 4 MiB doubles until the blocks fit (files of about 64 GiB and more).

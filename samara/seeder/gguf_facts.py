@@ -179,7 +179,10 @@ class _Cursor:
 
     def text(self, most: int) -> str:
         """A string of at most `most` bytes."""
-        raw = self.take(self.count(most, "bytes in a string"))
+        length = self.u64()
+        if length > most:
+            raise MalformedError(f"GGUF {self.where}: text too long", expected=f"at most {most} bytes", actual=length)
+        raw = self.take(length)
         try:
             return raw.decode()
         except UnicodeDecodeError:

@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
-import stat as stat_bits
+import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from itertools import repeat
-from pathlib import Path
 from typing import Protocol
 
 from blake3 import blake3
@@ -65,26 +63,50 @@ def hash_file(
     """Read `path` once and hash it for a manifest and a torrent.
 
     `cuts` are the sizes of the blocks in bytes; they add up to the file's size. `on_progress` is called in the calling
-    thread with the bytes fully hashed so far. `threads` hash (the calling thread only reads); by default one per core.
-    With `fd`, the open file is read and `path` only names it in messages; the descriptor stays open and its position
-    moves. `chunk` is a power of two ≥ 16 KiB.
+    thread with the bytes fully hashed so far. `threads` hash while the calling thread reads; one per core by default.
+    With `fd`, that open file is read (it stays open, its position moves), and `path` only names it in messages;
+    whether the name still means the same file is then the caller's to check. `chunk` is a power of two ≥ 16 KiB.
 
     Raises NotFoundError if there is no such file, UsageError for what isn't a readable file with bytes in it, and
-    IntegrityError if it changes meanwhile or the disk can't read it.
+    IntegrityError if it changes meanwhile, isn't as long as `cuts`, or the disk can't read it.
     """
     name = os.fspath(path)
-    with _opened(name, fd) as file:
-        before = _usable_stamp(name, os.fstat(file.fileno()))
-        if before.size != sum(cuts):
-            raise _changed(name, expected=f"{sum(cuts)} bytes", actual=f"{before.size}")
-        one_pass = _Pass(name, file, before.size, cuts, chunk=chunk, on_progress=on_progress)
+    if min(cuts, default=1) < 1 or chunk < LEAF or chunk.bit_count() != 1:
+        raise ValueError("blocks have at least one byte; chunks are powers of two from 16 KiB")
+    where = name if fd is None else fd
+    before = _stamp(name, where)
+    with open_source(path) if fd is None else FileIO(fd, closefd=False) as file:
+        file.seek(0)
+        opened = _stamp(name, file.fileno())
+        size = opened.size
+        if size != sum(cuts):
+            raise _changed(name, expected=f"{sum(cuts)} bytes", actual=size)
+        one_pass = _Pass(name, file, size, cuts, chunk=chunk, on_progress=on_progress)
         one_pass.run(_cores() if threads is None else threads)
-        after = _stamp_now(name, file.fileno())
-        if after == before and fd is None:
-            after = _stamp_now(name, name)
-        if after != before:
-            raise _changed(name, expected=_seen(before), actual=_seen(after) if after else "no file")
-        return one_pass.result(before)
+        _check_same(name, opened, file.fileno())
+    _check_same(name, before, where)
+    return one_pass.result(before)
+
+
+def open_source(path: str | os.PathLike[str]) -> FileIO:
+    """Open a file to publish, unbuffered and for reading: a regular one with bytes in it.
+
+    Raises NotFoundError or UsageError for anything else.
+    """
+    name = os.fspath(path)
+    _stamp(name, name)  # before opening: a named pipe would keep us waiting for its writer
+    try:
+        file = FileIO(name, opener=_open_without_waiting)
+    except OSError as error:
+        raise _cannot_open(name, error) from error
+    try:
+        _stamp(name, file.fileno())
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 # --- the pass -----------------------------------------------------------------------------------------------------
@@ -176,7 +198,7 @@ def _node(level: bytes) -> bytes:
 class _Job:
     """One kind of hash: `at` is the next chunk it takes; a chain takes one at a time."""
 
-    def __init__(self, run: Callable[[int, memoryview], None], *, chain: bool) -> None:
+    def __init__(self, run: Callable[[int, memoryview], object], *, chain: bool) -> None:
         self.run = run
         self.chain = chain
         self.at = 0
@@ -194,7 +216,7 @@ class _Pass:
     def __init__(
         self,
         name: str,
-        file: io.FileIO,
+        file: FileIO,
         size: int,
         cuts: Sequence[int],
         *,
@@ -213,7 +235,7 @@ class _Pass:
             _Job(lambda _slot, data: self._sha256.update(data), chain=True),
             _Job(lambda _slot, data: self._pieces.update(data), chain=True),
             _Job(self._leaves, chain=False),
-            _Job(lambda _slot, data: _ignore(self._b3.update(data)), chain=True),
+            _Job(lambda _slot, data: self._b3.update(data), chain=True),
             _Job(lambda _slot, data: self._blocks.update(data), chain=True),
         )
         self._chunks = -(-size // chunk)
@@ -279,11 +301,11 @@ class _Pass:
                 read = self._file.readinto(view[got:])
             except OSError as error:
                 raise IntegrityError(
-                    f"{self._name}: byte {offset + got} of {self._size} can't be read: {error.strerror}",
-                    next_step="check the disk, or copy the file to another one",
+                    f"{self._name} can't be read at byte {offset + got} of {self._size} ({error.strerror})",
+                    next_step="check the disk it lies on",
                 ) from error
             if not read:
-                raise _changed(self._name, expected=f"{self._size} bytes", actual=f"{offset + got}")
+                raise _changed(self._name, expected=f"{self._size} bytes", actual=offset + got)
             got += read
         with self._work:
             self._views[slot] = view
@@ -330,7 +352,7 @@ class _Pass:
                 view = self._views[slot]
             try:
                 job.run(slot, view)
-            except BaseException as error:  # noqa: BLE001  (raised again in the calling thread)
+            except BaseException as error:  # raised again in the calling thread
                 with self._work:
                     self._error = error
                     self._stopped = True
@@ -372,10 +394,6 @@ def _sha1(data: memoryview | bytes = b"") -> _Hash:
     return hashlib.sha1(data, usedforsecurity=False)
 
 
-def _ignore(_value: object) -> None:
-    """Jobs return nothing; BLAKE3's `update` returns itself."""
-
-
 def _cores() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, MOST_THREADS)
@@ -384,68 +402,50 @@ def _cores() -> int:
 # --- the file -----------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _opened(name: str, fd: int | None) -> Iterator[io.FileIO]:
-    if fd is None:
-        with _open(name) as file:
-            yield file
-        return
-    file = io.FileIO(fd, closefd=False)
-    file.seek(0)
-    yield file
-
-
-def _open(name: str) -> io.FileIO:
-    try:
-        _usable_stamp(name, Path(name).stat())  # before opening: a pipe would wait for its writer
-        return io.FileIO(name, opener=_open_without_waiting)
-    except ValueError:
-        raise UsageError(f"{name!r} is not a file name") from None
-    except OSError as error:
-        raise _cannot_open(name, error) from error
-
-
 def _open_without_waiting(name: str, flags: int) -> int:
     return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+def _stamp(name: str, where: int | str) -> Stamp:
+    """The stamp of a path or descriptor. Raises for what can't be published."""
+    try:
+        found = os.stat(where)  # noqa: PTH116  (a descriptor has no Path)
+    except ValueError:
+        raise UsageError(f"{name!r} can't be the name of a file") from None
+    except OSError as error:
+        raise _cannot_open(name, error) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise UsageError(f"{name} is a directory", next_step="name the files in it")
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"{name} is not a regular file", next_step="copy its bytes into a file first")
+    if found.st_size == 0:
+        raise UsageError(f"{name} is empty", expected="at least 1 byte", actual=0)
+    return Stamp.of(found)
+
+
+def _check_same(name: str, before: Stamp, where: int | str) -> None:
+    try:
+        after = _stamp(name, where)
+    except SamaraError as error:
+        raise _changed(name, expected=_seen(before), actual=f"({error})") from error
+    if after != before:
+        raise _changed(name, expected=_seen(before), actual=_seen(after))
+
+
 def _cannot_open(name: str, error: OSError) -> SamaraError:
     if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        return NotFoundError(f"{name}: no such file", next_step="check the path")
+        return NotFoundError(f"{name} doesn't exist", next_step="check the path")
     if isinstance(error, PermissionError):
-        return UsageError(
-            f"{name}: not readable by this user", next_step="allow reading it, or run as the user who may"
-        )
-    return UsageError(f"{name}: can't be opened: {error.strerror}", next_step="check the path")
-
-
-def _usable_stamp(name: str, stat: os.stat_result) -> Stamp:
-    if stat_bits.S_ISDIR(stat.st_mode):
-        raise UsageError(f"{name}: is a directory", expected="a file", next_step="name the files in it")
-    if not stat_bits.S_ISREG(stat.st_mode):
-        raise UsageError(f"{name}: is not a regular file", next_step="copy its bytes into a file first")
-    if stat.st_size == 0:
-        raise UsageError(f"{name}: is empty", expected="at least 1 byte")
-    return Stamp.of(stat)
-
-
-def _stamp_now(name: str, what: int | str) -> Stamp | None:
-    try:
-        return Stamp.of(os.stat(what))  # noqa: PTH116  (a descriptor or a path)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise IntegrityError(f"{name}: can't be looked at any more: {error.strerror}") from error
+        return UsageError(f"{name} can't be read by this user", next_step="change its permissions or its owner")
+    return UsageError(f"{name} can't be opened ({error.strerror})", next_step="check the path")
 
 
 def _seen(stamp: Stamp) -> str:
-    return f"{stamp.size} bytes, modified at {stamp.mtime_ns} ns, inode {stamp.inode}"
+    return f"{stamp.size} bytes (modified {stamp.mtime_ns}, inode {stamp.inode})"
 
 
-def _changed(name: str, *, expected: str, actual: str) -> IntegrityError:
+def _changed(name: str, *, expected: str, actual: object) -> IntegrityError:
     return IntegrityError(
         f"{name} changed while it was being read",
-        expected=expected,
-        actual=actual,
-        next_step="wait until whatever writes it has finished, then try again",
-    )
+        expected=expected, actual=actual, next_step="try again once nothing writes to it",
+    )  # fmt: skip

@@ -25,6 +25,7 @@ import libtorrent as lt
 
 from samara.schemas.errors import MalformedError, NetworkError, UsageError
 from samara.seeder.profiles import PROFILES
+from samara.seeder.torrent import torrent_info
 
 _USER_AGENT = "samara"
 _ALERTS = (
@@ -37,11 +38,14 @@ _ALERTS = (
 )
 
 
+ANY_ADDRESS = ("0.0.0.0:0", "[::]:0")  # every interface, ports chosen by the system
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SwarmOptions:
     """How one session behaves. Rates are bytes per second, 0 = no cap. `listen`: ("127.0.0.1:6901", …)."""
 
-    listen: tuple[str, ...] = ("0.0.0.0:0", "[::]:0")
+    listen: tuple[str, ...] = ANY_ADDRESS
     dht: bool = True
     lan: bool = True
     port_mapping: bool = True
@@ -53,6 +57,10 @@ class SwarmOptions:
         """The same, talking only to peers it is told of."""
 
         return replace(self, dht=False, lan=False, port_mapping=False)
+
+    def mirrors_only(self) -> SwarmOptions:
+        """The same, neither finding nor accepting peers."""
+        return replace(self.without_discovery(), listen=())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,6 +189,7 @@ class Swarm:
                 "handshake_timeout": 10,
                 "listen_interfaces": ",".join(options.listen),
                 "max_retry_port_bind": 0,
+                "min_reconnect_time": 2,
                 "peer_connect_timeout": 7,
                 "ssrf_mitigation": False,  # it breaks mirrors on one's own network; mirror URLs are checked before
                 "stop_tracker_timeout": 1,
@@ -250,6 +259,10 @@ class Swarm:
         self._handles[name].flush_cache()
 
     # -- what happens --------------------------------------------------------------------------------------------
+
+    def peers(self, name: str) -> int:
+        """How many connections a torrent has, mirrors included."""
+        return int(self._handles[name].status(0).num_peers)
 
     def poll(self, timeout: float) -> tuple[SwarmEvent, ...]:
         """Wait up to `timeout` seconds for something to happen; everything that has, in order."""
@@ -371,11 +384,7 @@ def parse_endpoint(text: str) -> tuple[str, int]:
 
 def _parameters(torrent: bytes, folder: Path, file_name: str) -> Any:
     parameters = lt.add_torrent_params()
-    try:
-        decoded: Any = lt.bdecode(torrent)
-        parameters.ti = lt.torrent_info(decoded)
-    except RuntimeError as error:
-        raise MalformedError(f"libtorrent refuses the torrent ({error})") from None
+    parameters.ti = torrent_info(torrent)
     parameters.save_path = os.fspath(folder)
     parameters.renamed_files = {0: file_name}
     parameters.storage_mode = lt.storage_mode_t.storage_mode_sparse

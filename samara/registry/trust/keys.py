@@ -1,4 +1,4 @@
-"""Ed25519 key files: OpenSSH private key format (bcrypt_pbkdf when a passphrase is given), readable by their owner only.
+"""Ed25519 key files: OpenSSH private key format, bcrypt_pbkdf when a passphrase is given, readable by the owner only.
 
 Makes, seals, opens, saves and loads single keys. Doesn't know what a key is for, and never asks for a passphrase by
 itself: an `AskPassphrase` is handed in.
@@ -19,8 +19,7 @@ from samara.registry.durable import io_errors, write_durably
 from samara.schemas.errors import MalformedError, NotFoundError, TrustError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from securesystemslib.signer import CryptoSigner, SSlibKey
+    from samara.registry.trust.library import CryptoSigner, Ed25519PrivateKey, SSlibKey
 
 KEY_FILE_MODE = 0o600
 KDF_ROUNDS = 64  # of bcrypt_pbkdf: about 0.8 s to try one passphrase on a 2-core server; ssh-keygen takes 24
@@ -44,15 +43,14 @@ class SecretKey:
 
     def signer(self) -> CryptoSigner:
         """For this room's use only: the library's signer."""
-        from securesystemslib.signer import CryptoSigner
+        from samara.registry.trust.library import CryptoSigner
 
         return CryptoSigner(self._private, tuf_key(self.public))
 
 
 def tuf_key(public: bytes, *, keyid: str | None = None) -> SSlibKey:
     """For this room's use only: the library's public key of 32 raw bytes, under its own id or a given one."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-    from securesystemslib.signer import SSlibKey
+    from samara.registry.trust.library import Ed25519PublicKey, SSlibKey
 
     return SSlibKey.from_crypto(Ed25519PublicKey.from_public_bytes(public), keyid=keyid)
 
@@ -64,19 +62,14 @@ def key_id(public: bytes) -> str:
 
 def new_key() -> SecretKey:
     """A fresh Ed25519 key from the system's randomness."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from samara.registry.trust.library import Ed25519PrivateKey
 
     return _secret(Ed25519PrivateKey.generate())
 
 
 def seal_key(key: SecretKey, passphrase: str | None, *, rounds: int = KDF_ROUNDS) -> bytes:
     """The key as an OpenSSH private key file; encrypted if there is a passphrase."""
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        KeySerializationEncryption,
-        NoEncryption,
-        PrivateFormat,
-    )
+    from samara.registry.trust.library import Encoding, KeySerializationEncryption, NoEncryption, PrivateFormat
 
     lock: KeySerializationEncryption = NoEncryption()
     if passphrase:
@@ -143,9 +136,7 @@ def load_key(path: Path, ask: AskPassphrase | None, *, what: str) -> SecretKey:
 
 def _try_open(data: bytes, passphrase: str | None, what: str) -> SecretKey | None:
     """The key; None if it wants a passphrase and got none."""
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+    from samara.registry.trust.library import Ed25519PrivateKey, UnsupportedAlgorithm, load_ssh_private_key
 
     try:
         private = load_ssh_private_key(data, None if passphrase is None else passphrase.encode())

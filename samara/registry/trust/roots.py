@@ -25,7 +25,7 @@ from samara.schemas.errors import MalformedError, SamaraError, TrustError, Usage
 from samara.schemas.release_file import MAX_ROOT_BYTES, MAX_ROOTS
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Metadata, Root
+    from samara.registry.trust.library import Metadata, Root
 
 ROOT_LIFETIME = timedelta(days=365)
 ROLES: Final = ("root", "targets", "snapshot", "timestamp")
@@ -59,7 +59,7 @@ class RootView:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RootChain:
-    """A verified chain from the identity to its newest known root. Only `verify_root_chain` makes one.
+    """A verified chain from the identity to its newest known root: what `verify_root_chain` returns.
 
     `roots` are the bytes as published, version 1 first; `views` what they say.
     """
@@ -134,8 +134,7 @@ def write_root(plan: RootPlan, signers: Sequence[SecretKey]) -> bytes:
     For version N+1 `signers` must satisfy the thresholds of N and of N+1. Raises UsageError for a plan that no client
     of ours would accept.
     """
-    from tuf.api.metadata import Metadata, Root
-    from tuf.api.serialization.json import JSONSerializer
+    from samara.registry.trust.library import JSONSerializer, Metadata, Root
 
     _check_plan(plan)
     root = Root(
@@ -174,10 +173,9 @@ def verify_root_chain(identity: str, roots: Sequence[bytes]) -> RootChain:
     views: list[RootView] = []
     previous: Root | None = None
     for number, data in enumerate(roots, start=1):
-        view, root = _verified_root(data, number, previous)
-        _check_one_keyid_per_key([*views, view])
+        view, previous = _verified_root(data, number, previous)
         views.append(view)
-        previous = root
+    _check_one_keyid_per_key(views)
     return RootChain(identity=identity, roots=tuple(roots), views=tuple(views))
 
 
@@ -245,7 +243,7 @@ def _verified_root(data: bytes, number: int, previous: Root | None) -> tuple[Roo
             "the chain of roots has a gap or is out of order", expected=what, actual=f"version {shape.signed.version}"
         )
     with _foreign_errors(what):
-        from tuf.api.metadata import Metadata
+        from samara.registry.trust.library import Metadata
 
         # from_dict takes its argument apart; nobody looks at `value` again, and the shape holds copies
         metadata = cast("Metadata[Root]", Metadata.from_dict(cast("dict[str, Any]", value)))

@@ -14,16 +14,16 @@ from samara.schemas.envelope import PAYLOAD_TYPE, Envelope, Signature
 from samara.schemas.errors import MalformedError, TrustError
 
 if TYPE_CHECKING:
-    from securesystemslib import dsse
+    from samara.registry.trust.library import DsseEnvelope
 
 _ASK_PUBLISHER = "don't use this file; ask the publisher over another channel"
 
 
 def sign_payload(payload: bytes, signers: Sequence[SecretKey]) -> Envelope:
     """Payload bytes → envelope with one signature per signer."""
-    from securesystemslib import dsse
+    from samara.registry.trust.library import DsseEnvelope
 
-    envelope = dsse.Envelope(payload, PAYLOAD_TYPE, {})
+    envelope = DsseEnvelope(payload, PAYLOAD_TYPE, {})
     made = [envelope.sign(key.signer()) for key in signers]
     return Envelope(
         payload=payload,
@@ -37,7 +37,7 @@ def verify_envelope(envelope: Envelope, chain: RootChain) -> tuple[str, ...]:
     Enough of the newest root's targets keys must have signed; signatures by others are ignored. Raises TrustError
     naming the key ids at fault.
     """
-    from securesystemslib.exceptions import VerificationError
+    from samara.registry.trust.library import VerificationError
 
     if len({signature.keyid for signature in envelope.signatures}) != len(envelope.signatures):
         raise MalformedError("envelope has two signatures by one key id")
@@ -53,7 +53,7 @@ def verify_envelope(envelope: Envelope, chain: RootChain) -> tuple[str, ...]:
         raise TrustError(
             "the manifest's signature is wrong: it was changed after signing, or never signed by this key",
             expected=f"{chain.targets_threshold} good signature(s) by {_names(keys)}",
-            actual=f"signature(s) claiming {_names(key.keyid for key in known)} that don't verify",
+            actual=f"signature(s) in the name of {_names(key.keyid for key in known)}, too few of which verify",
             next_step=_ASK_PUBLISHER,
         ) from None
     if len({chain.targets_keys[keyid] for keyid in accepted}) < chain.targets_threshold:
@@ -61,13 +61,12 @@ def verify_envelope(envelope: Envelope, chain: RootChain) -> tuple[str, ...]:
     return tuple(accepted)
 
 
-def _library_envelope(envelope: Envelope) -> dsse.Envelope:
+def _library_envelope(envelope: Envelope) -> DsseEnvelope:
     """A fresh object of the library, built from checked values: its lenient, mutating `from_dict` is not used."""
-    from securesystemslib import dsse
-    from securesystemslib.signer import Signature as LibrarySignature
+    from samara.registry.trust.library import DsseEnvelope, LibrarySignature
 
     signatures = {one.keyid: LibrarySignature(one.keyid, one.sig.hex()) for one in envelope.signatures}
-    return dsse.Envelope(envelope.payload, PAYLOAD_TYPE, signatures)
+    return DsseEnvelope(envelope.payload, PAYLOAD_TYPE, signatures)
 
 
 def _unknown_signer(envelope: Envelope, chain: RootChain) -> TrustError:

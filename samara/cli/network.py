@@ -1,0 +1,77 @@
+"""The options that `seed` and `pull` share, and how they become SwarmOptions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from samara.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from samara.seeder.swarm import SwarmOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?(?:/s)?\Z", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
+
+
+def network_options(function: F) -> F:
+    """--listen, --no-discovery, --no-dht, --no-lan, --no-upnp, --up, --down, --small."""
+    for option in reversed(
+        [
+            click.option(
+                "--listen", "listen", multiple=True, metavar="HOST:PORT", help="Accept peers here; repeatable."
+            ),
+            click.option("--no-discovery", is_flag=True, help="No DHT, LAN or UPnP: only peers it is told of."),
+            click.option("--no-dht", is_flag=True, help="Don't use the BitTorrent DHT."),
+            click.option("--no-lan", is_flag=True, help="Don't look for peers on the local network."),
+            click.option("--no-upnp", is_flag=True, help="Don't ask the router to open a port (UPnP, NAT-PMP)."),
+            click.option("--up", metavar="RATE", help="Cap what is given, e.g. 2M (bytes per second)."),
+            click.option("--down", metavar="RATE", help="Cap what is fetched, e.g. 500k (bytes per second)."),
+            click.option("--small", is_flag=True, help="Settings for a small device: less memory, fewer threads."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+def swarm_options(
+    *,
+    listen: tuple[str, ...],
+    no_discovery: bool,
+    no_dht: bool,
+    no_lan: bool,
+    no_upnp: bool,
+    up: str | None,
+    down: str | None,
+    small: bool,
+) -> SwarmOptions:
+    """The options as `samara.seeder.swarm` takes them. Raises UsageError."""
+    from samara.seeder.swarm import ANY_ADDRESS, SwarmOptions, parse_endpoint
+
+    for endpoint in listen:
+        parse_endpoint(endpoint)
+    options = SwarmOptions(
+        listen=listen or ANY_ADDRESS,
+        dht=not no_dht,
+        lan=not no_lan,
+        port_mapping=not no_upnp,
+        upload_limit=parse_rate(up),
+        download_limit=parse_rate(down),
+        profile="small" if small else "fast",
+    )
+    return options.without_discovery() if no_discovery else options
+
+
+def parse_rate(text: str | None) -> int:
+    """`500k`, `2M`, `1.5MB/s` → bytes per second; None → 0, no cap. Raises UsageError."""
+    if text is None:
+        return 0
+    found = _RATE.match(text.strip())
+    if not found or float(found[1]) * _UNITS[found[2].lower()] < 1:
+        raise UsageError("not a rate", expected="a number of bytes per second such as 500k or 2M", actual=repr(text))
+    return int(float(found[1]) * _UNITS[found[2].lower()])

@@ -1,0 +1,159 @@
+"""Draws events: a live line or table on a terminal, plain lines elsewhere, JSON lines with --json.
+
+rich is imported only when a terminal is really drawn on.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from samara.cli.common import Screen
+from samara.cli.text import duration, size
+from samara.schemas.events import (
+    CheckProgress,
+    Event,
+    FileReady,
+    HashProgress,
+    Listening,
+    Note,
+    PullPlanned,
+    PullProgress,
+    Reached,
+    SeedTable,
+    SourceRejected,
+    WaitingForOther,
+    Warned,
+)
+
+PLAIN_EVERY = 5.0  # seconds between progress lines where nobody sees them move
+
+
+class Progress:
+    """A context manager that is also the `on_event` for long work. May be called from several threads."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._lock = threading.Lock()
+        self._live: Any = None
+        self._last_plain = time.monotonic() - PLAIN_EVERY + 1.0
+        self._terminal = sys.stderr.isatty() and not screen.json and not screen.quiet
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:  # fmt: skip
+        with self._lock:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+
+    def __call__(self, event: Event) -> None:
+        """Show one event."""
+        if isinstance(event, Reached):
+            return
+        with self._lock:
+            if self._screen.json:
+                if not self._screen.quiet or isinstance(event, (Warned, SourceRejected)):
+                    sys.stderr.write(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
+                    sys.stderr.flush()
+                return
+            moving = _moving_text(event)
+            if moving is not None:
+                self._move(moving)
+                return
+            message = _message(event)
+            if message is not None:
+                self._say(event, message)
+
+    def _say(self, event: Event, message: str) -> None:
+        loud = isinstance(event, (Warned, SourceRejected))
+        if self._live is not None:
+            self._live.console.print(message, markup=False, highlight=False, style="yellow" if loud else None)
+        elif loud:
+            self._screen.warn(message)
+        else:
+            self._screen.note(message)
+
+    def _move(self, text: str) -> None:
+        if self._screen.quiet:
+            return
+        if self._terminal:
+            self._draw(text)
+            return
+        now = time.monotonic()
+        if now - self._last_plain >= PLAIN_EVERY:
+            self._last_plain = now
+            self._screen.note(text)
+
+    def _draw(self, text: str) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        if self._live is None:
+            self._live = Live(Text(text), console=Console(stderr=True), refresh_per_second=8, transient=True)
+            self._live.start()
+        else:
+            self._live.update(Text(text))
+
+
+def _moving_text(event: Event) -> str | None:
+    """One line (or a table of lines) for events that replace each other."""
+    if isinstance(event, PullProgress):
+        share = 100 * event.done // event.total
+        proven = 100 * event.verified // event.total
+        sources = f"{event.peers} peer{'' if event.peers == 1 else 's'}"
+        if event.from_mirrors:
+            sources += f" · mirrors {size(event.from_mirrors)}"
+        return (
+            f"{event.path}  {share:3d}% {_bar(event.done, event.total)} {size(event.done)}/{size(event.total)}"
+            f"  {size(event.rate)}/s  ETA {duration(event.eta)}  {sources}  verified {proven}%"
+        )
+    if isinstance(event, (HashProgress, CheckProgress)):
+        verb = "hashing" if isinstance(event, HashProgress) else "checking"
+        share = 100 * event.done // max(1, event.total)
+        return (
+            f"{verb} {event.path}  {share:3d}% {_bar(event.done, event.total)} {size(event.done)}/{size(event.total)}"
+            f"  {size(event.rate)}/s  ETA {duration(event.eta)}"
+        )
+    if isinstance(event, SeedTable):
+        lines = [f"{'blob':14}  {'size':>9}  {'peers':>5}  {'up':>11}  {'given':>9}  {'ratio':>6}  file"]
+        lines += [
+            f"{row.blob[:14]}  {size(row.size):>9}  {row.peers:>5}  {size(row.up_rate) + '/s':>11}"
+            f"  {size(row.uploaded):>9}  {row.uploaded / row.size:>6.2f}  {row.path}"
+            for row in event.rows
+        ]
+        return "\n".join(lines)
+    return None
+
+
+def _message(event: Event) -> str | None:
+    """A lasting line for events that stand for themselves."""
+    match event:
+        case Note(message=message) | Warned(message=message):
+            return message
+        case PullPlanned():
+            here, fetch = size(event.bytes_here), size(event.bytes_to_fetch)
+            return f"{event.reference}: {size(event.bytes_total)} · here {here} · to fetch {fetch}"
+        case SourceRejected():
+            return f"rejected {event.kind} {event.source}: {event.reason}"
+        case WaitingForOther():
+            return f"{event.path}: another samara process is pulling it; waiting for that one"
+        case FileReady():
+            return f"{event.path} is whole and verified: {event.location}"
+        case Listening():
+            return f"listening on {event.endpoint}"
+        case _:
+            return None
+
+
+def _bar(done: int, total: int, width: int = 20) -> str:
+    filled = width * done // max(1, total)
+    return "█" * filled + "░" * (width - filled)

@@ -1,0 +1,156 @@
+"""`samara publisher`: make, show and restore the identities this machine publishes as."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from samara.cli import common
+from samara.cli.common import screen
+from samara.cli.passphrase import ENV_PASSPHRASE, ask_passphrase, choose_passphrase
+from samara.registry.home import Home
+from samara.schemas.errors import ExitCode, NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from samara.registry.trust.publishers import Publisher
+
+command = click.Group(
+    "publisher",
+    help="Make, show and restore the identities you publish as.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExamples:\n  samara publisher init acme --recovery acme.recovery\n  samara publisher show acme --json",
+)
+
+
+@common.command(
+    "init",
+    examples="samara publisher init acme\nsamara publisher init acme --recovery /media/stick/acme.recovery",
+    exits=(ExitCode.USAGE, ExitCode.DISK_FULL, ExitCode.STORE),
+)
+@click.argument("name")
+@click.option(
+    "--recovery", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Also write an encrypted copy of all keys here; needs a passphrase.",
+)  # fmt: skip
+def init(name: str, recovery: Path | None) -> None:
+    """Make keys and the unchanging identity NAME publishes under; prints the identity.
+
+    SAMARA_PASSPHRASE, or your answer on a terminal, encrypts the keys.
+    """
+    from samara.registry.trust.publishers import init_publisher
+
+    home = _writable_home()
+    passphrase = choose_passphrase(f"the keys of {name}")
+    if recovery is None and passphrase and screen.can_ask():
+        recovery = _choose_recovery()
+    publisher = init_publisher(home, name, passphrase=passphrase, recovery=recovery, now=datetime.now(UTC))
+    screen.note(f"made publisher {name}; its keys are in {publisher.folder}")
+    if not passphrase:
+        screen.warn(f"no passphrase: whoever can read {publisher.folder} can sign as {name} (set {ENV_PASSPHRASE})")
+    if recovery is None:
+        screen.warn(f"no recovery file (--recovery FILE): if {publisher.folder} is lost, so is the identity")
+    else:
+        screen.note(f"recovery file: {recovery} — keep it somewhere else, with its passphrase")
+    screen.result({**_facts(publisher), "recovery": str(recovery) if recovery else None}, publisher.identity)
+
+
+@common.command(
+    "show",
+    examples="samara publisher show acme\nsamara publisher show acme --json",
+    exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.STORE),
+)
+@click.argument("name", required=False)
+def show(name: str | None) -> None:
+    """Print identity, root version and keys of NAME (may be left out if there is only one)."""
+    from samara.registry.trust.publishers import list_publishers, load_publisher
+
+    home = Home.find()
+    publisher = load_publisher(home, name or _only(list_publishers(home)))
+    screen.result(_facts(publisher), _page(publisher))
+
+
+@common.command(
+    "import",
+    examples="samara publisher import /media/stick/acme.recovery",
+    exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.STORE),
+)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--as", "name", metavar="NAME", help="Use another name than the recovery file's.")
+def import_(file: Path, name: str | None) -> None:
+    """Restore a publisher from its recovery FILE; prints the identity.
+
+    Compare it with the one you know: whoever could change the file could have changed who it restores.
+    """
+    from samara.registry.trust.publishers import import_publisher
+
+    publisher = import_publisher(_writable_home(), file, ask_passphrase, now=datetime.now(UTC), name=name)
+    screen.note(f"restored publisher {publisher.name}; its keys are in {publisher.folder}")
+    screen.result(_facts(publisher), publisher.identity)
+
+
+for _subcommand in (init, show, import_):
+    command.add_command(_subcommand)
+
+
+def _writable_home() -> Home:
+    home = Home.find()
+    home.prepare()
+    return home
+
+
+def _choose_recovery() -> Path | None:
+    answer: str = click.prompt(
+        "Write an encrypted recovery file to (empty for none)", default="", show_default=False, err=True
+    )
+    return Path(answer).expanduser() if answer else None
+
+
+def _only(names: tuple[str, ...]) -> str:
+    if not names:
+        raise NotFoundError("no publisher on this machine", next_step="run: samara publisher init NAME")
+    if len(names) > 1:
+        raise UsageError(
+            "which publisher?",
+            expected=f"one of {', '.join(names)}",
+            next_step=f"run: samara publisher show {names[0]}",
+        )
+    return names[0]
+
+
+def _facts(publisher: Publisher) -> dict[str, object]:
+    from samara.registry.trust.files import time_text
+    from samara.registry.trust.identity import identity_uri, root_magnet
+    from samara.registry.trust.publishers import key_facts
+
+    return {
+        "name": publisher.name,
+        "identity": publisher.identity,
+        "uri": identity_uri(publisher.identity),
+        "magnet": root_magnet(publisher.identity),
+        "created": publisher.created,
+        "root_version": publisher.chain.version,
+        "expires": time_text(publisher.chain.expires),
+        "folder": str(publisher.folder),
+        "keys": [asdict(fact) for fact in key_facts(publisher)],
+    }
+
+
+def _page(publisher: Publisher) -> str:
+    from samara.registry.trust.files import time_text
+    from samara.registry.trust.publishers import key_facts
+
+    lines = [
+        f"publisher  {publisher.name}",
+        f"identity   {publisher.identity}",
+        f"root       version {publisher.chain.version}, expires {time_text(publisher.chain.expires)}",
+        f"folder     {publisher.folder}",
+    ]
+    for fact in key_facts(publisher):
+        state = "not here" if not fact.here else "encrypted" if fact.encrypted else "not encrypted"
+        lines.append(f"key        {fact.keyid[:8]}  {fact.file or '—'} ({state}): {', '.join(fact.roles) or 'retired'}")
+    lines.append(f"to trust   samara trust add {publisher.name} --identity {publisher.identity}")
+    return "\n".join(lines)

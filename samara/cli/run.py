@@ -1,0 +1,60 @@
+"""`samara run`: answer a prompt with a model that is here, streaming to stdout."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+
+import click
+
+from samara.cli.common import command as common_command
+from samara.cli.common import screen
+from samara.cli.signals import terminate_like_ctrl_c
+from samara.registry.home import Home
+from samara.schemas.errors import ExitCode, UsageError
+from samara.schemas.manifest import Role
+
+
+@common_command(
+    "run",
+    examples='samara run acme/tiny:q8_0 "What is 7+8?"\nsamara run acme/tiny:q8_0 "2+3=" --raw --max-tokens 8',
+    exits=(
+        ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.ENGINE, ExitCode.STORE, ExitCode.INTERRUPTED,
+    ),
+)  # fmt: skip
+@click.argument("reference", metavar="REF")
+@click.argument("prompt")
+@click.option("--raw", is_flag=True, help="Give the prompt as it is, without the model's chat template.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=256, show_default=True)
+@click.option(
+    "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 always answers the same."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Processor threads.")
+def command(
+    *, reference: str, prompt: str, raw: bool, max_tokens: int, temperature: float, threads: int | None
+) -> None:
+    """Answer PROMPT with a model that is here. Never downloads."""
+    from samara.fetcher.local import locate
+    from samara.runner.engine import Engine
+    from samara.runner.options import EngineOptions
+
+    found = locate(Home.find(), reference)
+    weights = [f.path for f in found.files if f.file.role == Role.WEIGHTS and f.file.gguf is not None]
+    if not weights:
+        raise UsageError(f"{reference} has no GGUF model to run", next_step=f"see: samara show {reference}")
+    options = (
+        EngineOptions(model=min(weights)) if threads is None else EngineOptions(model=min(weights), threads=threads)
+    )
+    with terminate_like_ctrl_c(), Engine(options) as engine:
+        if engine.raw_reason is not None and not raw:
+            screen.note(engine.raw_reason)
+        for piece in engine.stream(prompt, max_tokens=max_tokens, temperature=temperature, raw=raw):
+            if not screen.json:
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+        generation = engine.generation
+    if screen.json:
+        answer = asdict(generation) if generation is not None else {}
+        screen.result({"reference": found.reference, **answer}, "")
+    elif generation is not None and not generation.text.endswith("\n"):
+        sys.stdout.write("\n")

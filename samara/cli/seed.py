@@ -1,0 +1,44 @@
+"""`samara seed`: give what is whole here to its swarms, until told to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from samara.cli.common import command as common_command
+from samara.cli.common import screen
+from samara.cli.network import network_options, swarm_options
+from samara.cli.progress import Progress
+from samara.cli.signals import stop_on_signals
+from samara.registry.home import Home
+from samara.schemas.errors import ExitCode
+
+
+@common_command(
+    "seed",
+    examples=(
+        "samara seed\n"
+        "samara seed /volume1/models --listen 0.0.0.0:6901 --up 5M\n"
+        "samara seed tiny.gguf --listen 127.0.0.1:6901 --no-discovery"
+    ),
+    exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.STORE),
+)
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[PATH]...")
+@network_options
+def command(paths: tuple[Path, ...], **network: Any) -> None:
+    """Give every whole blob here, or those at PATH, to its swarm; in place, without a copy.
+
+    Runs until Ctrl-C or SIGTERM; what is pulled or published meanwhile joins by itself.
+    """
+    from samara.seeder.seed import seed
+
+    options = swarm_options(**network)
+    with stop_on_signals() as stop, Progress(screen) as progress:
+        given = seed(Home.find(), options, paths=paths, stop=stop, on_event=progress)
+    screen.result(
+        {"blobs": len(given.rows), "uploaded": sum(row.uploaded for row in given.rows)},
+        "",
+    )
+    screen.note(f"stopped; gave {sum(row.uploaded for row in given.rows):,} bytes of {len(given.rows)} blobs")

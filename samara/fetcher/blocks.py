@@ -1,0 +1,150 @@
+"""Reading blocks from a file and holding them against their digests. Reads only; threads do the hashing.
+
+Bytes go through a few reused buffers, never through a memory map: mapped pages would count as this process's memory,
+and a file that shrinks under a map kills the process.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from blake3 import blake3
+
+from samara.registry.durable import io_errors
+from samara.schemas.digests import b3_text
+from samara.schemas.manifest import Block
+
+WHOLE_CHUNK = 8 << 20  # bytes per update of the whole-file hash: enough for BLAKE3's own threads to share
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadBlock:
+    """A block whose bytes aren't what the manifest says. `actual` is None where the file ends before it."""
+
+    block: Block
+    actual: bytes | None
+
+    def __str__(self) -> str:
+        got = "the file ends before it" if self.actual is None else f"got {b3_text(self.actual)}"
+        where = f"block {self.block.index} (bytes {self.block.offset}–{self.block.end - 1})"
+        return f"{where}: expected {b3_text(self.block.digest)}, {got}"
+
+
+def cores() -> int:
+    """Processors this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """A read-only descriptor of `path`. Raises StoreError."""
+    with io_errors(path):
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class BlockChecker:
+    """Checks blocks of one open file in worker threads. Use as a context manager."""
+
+    def __init__(self, fd: int, *, threads: int | None = None) -> None:
+        self._fd = fd
+        self._pool = ThreadPoolExecutor(max_workers=threads or cores(), thread_name_prefix="blocks")
+        self._buffers = threading.local()
+        self._seek_lock = threading.Lock()
+
+    def __enter__(self) -> BlockChecker:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, block: Block) -> Future[BadBlock | None]:
+        """Check one block soon; the future gives None when it is right."""
+        return self._pool.submit(self.check, block)
+
+    def check(self, block: Block) -> BadBlock | None:
+        """Read and check one block now."""
+        data = self._read(block.offset, block.size)
+        if data is None:
+            return BadBlock(block=block, actual=None)
+        actual = blake3(data).digest()
+        return None if actual == block.digest else BadBlock(block=block, actual=actual)
+
+    def _read(self, offset: int, size: int) -> memoryview | None:
+        buffer: bytearray | None = getattr(self._buffers, "buffer", None)
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers.buffer = bytearray(size)
+        view = memoryview(buffer)[:size]
+        done = 0
+        while done < size:
+            got = self._read_into(view[done:], offset + done)
+            if got == 0:
+                return None
+            done += got
+        return view
+
+    def _read_into(self, view: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._fd, [view], offset)
+        with self._seek_lock:  # Windows has no positioned read
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            data = os.read(self._fd, len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+def check_blocks(
+    path: Path, blocks: Sequence[Block], *, on_progress: Callable[[int], None] | None = None, threads: int | None = None
+) -> tuple[BadBlock, ...]:
+    """Every bad block of the file at `path`. Raises StoreError if it can't be read."""
+    bad: list[BadBlock] = []
+    done = 0
+    with opened(path) as fd, BlockChecker(fd, threads=threads) as checker:
+        ahead = 2 * (threads or cores())
+        for block, outcome in _in_order(checker, blocks, ahead):
+            with io_errors(path):
+                found = outcome.result()
+            if found is not None:
+                bad.append(found)
+            done += block.size
+            if on_progress is not None:
+                on_progress(done)
+    return tuple(bad)
+
+
+def whole_digest(fd: int, *, on_progress: Callable[[int], None] | None = None) -> bytes:
+    """BLAKE3 of a whole open file (32 raw bytes), with BLAKE3's own threads."""
+    hasher = blake3(max_threads=blake3.AUTO)
+    buffer = bytearray(WHOLE_CHUNK)
+    view = memoryview(buffer)
+    done = 0
+    with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
+        file.seek(0)
+        while got := file.readinto(buffer):
+            hasher.update(view[:got])
+            done += got
+            if on_progress is not None:
+                on_progress(done)
+    return hasher.digest()
+
+
+def _in_order(
+    checker: BlockChecker, blocks: Iterable[Block], ahead: int
+) -> Iterator[tuple[Block, Future[BadBlock | None]]]:
+    """Keep a few checks in flight, hand the results out in order."""
+    waiting: list[tuple[Block, Future[BadBlock | None]]] = []
+    for block in blocks:
+        waiting.append((block, checker.submit(block)))
+        if len(waiting) > ahead:
+            yield waiting.pop(0)
+    yield from waiting

@@ -1,0 +1,222 @@
+"""One blob on its way: the folder partial/<b3>/ with `data`, `record` and `lock`, and what may be claimed of it.
+
+The record says which pieces are durable and which blocks were proven; it is written only after fdatasync of the bytes
+it claims, aside and renamed, and carries its own digest. Everything it doesn't claim is found again after a kill by
+looking at which parts of the file hold data and hashing those pieces. So losing the record costs a check, never bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from samara.fetcher.blocks import cores
+from samara.registry.durable import fsync_folder, io_errors, make_folder, write_durably
+from samara.registry.home import Home
+from samara.schemas.bittorrent import TorrentHashes, piece_count
+from samara.schemas.digests import b3
+from samara.schemas.envelope import canonical_json, strict_json
+from samara.schemas.errors import MalformedError, StoreError
+from samara.schemas.ranges import Bitmap
+
+FORMAT = "samara-partial-1"
+_MAX_RECORD = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claims:
+    """What a record says of the data beside it: durable pieces, and blocks whose BLAKE3 was checked."""
+
+    pieces: Bitmap
+    blocks: Bitmap
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recovered:
+    """What a partial really holds. `checked` bytes had to be hashed because no record claimed them."""
+
+    pieces: Bitmap
+    blocks: Bitmap
+    checked: int
+
+
+class Partial:
+    """The folder of one transfer. Names its files; every method is safe to call after a kill at any point."""
+
+    def __init__(self, home: Home, b3_hex: str) -> None:
+        self.folder = home.partials / b3_hex
+        self.data = self.folder / "data"
+        self.blob = "b3:" + b3_hex
+        self._record = self.folder / "record"
+        self._lock = self.folder / "lock"
+
+    @contextlib.contextmanager
+    def locked(self, *, on_wait: Callable[[], None], give_up: Callable[[], bool]) -> Iterator[bool]:
+        """Hold the transfer's lock. Yields False, without it, as soon as `give_up` says it isn't needed any more.
+
+        The lock dies with its process. `on_wait` is called once if another process holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        waited = False
+        while True:
+            make_folder(self.folder)
+            lock = FileLock(self._lock, timeout=0.2)
+            try:
+                with io_errors(self._lock):
+                    lock.acquire()
+            except Timeout:
+                if not waited:
+                    on_wait()
+                    waited = True
+                if give_up():
+                    yield False
+                    return
+                continue
+            if self._lock.exists():  # else the holder before us finished and removed the folder: take the new one
+                break
+            lock.release()
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def load(self, *, pieces: int, blocks: int) -> Claims | None:
+        """The record's claims; None where there is no record, or a damaged or foreign one."""
+        try:
+            with self._record.open("rb") as file:
+                return _parse(file.read(_MAX_RECORD + 1), self.blob, pieces, blocks)
+        except (OSError, MalformedError):
+            return None
+
+    def save(self, claims: Claims) -> None:
+        """Write the record durably. Call it only when the claimed bytes are durable."""
+        body: dict[str, object] = {
+            "format": FORMAT,
+            "blob": self.blob,
+            "pieces": base64.b64encode(claims.pieces.to_bytes()).decode(),
+            "blocks": base64.b64encode(claims.blocks.to_bytes()).decode(),
+        }
+        write_durably(self._record, canonical_json({**body, "check": b3(canonical_json(body))}))
+
+    def allocated(self) -> int:
+        """Bytes of disk that `data` already takes."""
+        try:
+            found = self.data.stat()
+        except OSError:
+            return 0
+        return getattr(found, "st_blocks", found.st_size // 512) * 512
+
+    def remove(self) -> None:
+        """Delete the folder: the blob is committed, or the transfer is not wanted any more."""
+        with io_errors(self.folder):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if self.folder.parent.exists():
+                fsync_folder(self.folder.parent)
+
+
+def recover(partial: Partial, hashes: TorrentHashes, blocks: int) -> Recovered:
+    """What of the blob is in `partial` and provably right: claimed pieces, and unclaimed ones that pass BEP 3's SHA-1.
+
+    A claim is dropped where the file has no data (a shorter file, a hole): libtorrent would believe it blindly.
+    """
+    count = piece_count(hashes.size, hashes.piece_length)
+    nothing = Recovered(pieces=Bitmap.empty(count), blocks=Bitmap.empty(blocks), checked=0)
+    try:
+        fd = os.open(partial.data, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        return nothing
+    except OSError as error:
+        raise StoreError(f"can't read {partial.data} ({error.strerror})", next_step="check its permissions") from None
+    try:
+        with io_errors(partial.data):
+            present = _pieces_with_data(fd, hashes)
+            claims = partial.load(pieces=count, blocks=blocks)
+            claimed = present & claims.pieces if claims is not None else Bitmap.empty(count)
+            doubtful = present - claimed
+            proven = _check_pieces(fd, hashes, doubtful)
+    finally:
+        os.close(fd)
+    kept = claims.blocks if claims is not None and claimed == claims.pieces else Bitmap.empty(blocks)
+    return Recovered(pieces=claimed | proven, blocks=kept, checked=len(doubtful) * hashes.piece_length)
+
+
+def _parse(data: bytes, blob: str, pieces: int, blocks: int) -> Claims:
+    value = strict_json(data, "resume record")
+    if not isinstance(value, dict):
+        raise MalformedError("resume record is not an object")
+    check = value.pop("check", None)
+    if value.get("format") != FORMAT or value.get("blob") != blob or check != b3(canonical_json(value)):
+        raise MalformedError("resume record is damaged or another blob's")
+    try:
+        return Claims(
+            pieces=Bitmap.from_bytes(base64.b64decode(value["pieces"], validate=True), pieces),
+            blocks=Bitmap.from_bytes(base64.b64decode(value["blocks"], validate=True), blocks),
+        )
+    except (KeyError, TypeError, ValueError):
+        raise MalformedError("resume record is damaged") from None
+
+
+def _pieces_with_data(fd: int, hashes: TorrentHashes) -> Bitmap:
+    count = piece_count(hashes.size, hashes.piece_length)
+    found: list[int] = []
+    for start, end in _extents(fd):
+        first = -(-start // hashes.piece_length)
+        last = count if end >= hashes.size else end // hashes.piece_length
+        found.extend(range(first, last))
+    return Bitmap.of(count, found)
+
+
+def _extents(fd: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of each stretch of the file that holds data; the whole file where the disk can't tell."""
+    size = os.fstat(fd).st_size
+    if not hasattr(os, "SEEK_DATA"):
+        yield 0, size
+        return
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(fd, at, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            yield at, size
+            return
+        at = os.lseek(fd, start, os.SEEK_HOLE)
+        yield start, at
+
+
+def _check_pieces(fd: int, hashes: TorrentHashes, doubtful: Bitmap) -> Bitmap:
+    count = piece_count(hashes.size, hashes.piece_length)
+    lock = threading.Lock()
+    stop = threading.Event()
+
+    def right(piece: int) -> bool:
+        if stop.is_set():
+            return False
+        offset = piece * hashes.piece_length
+        length = min(hashes.piece_length, hashes.size - offset)
+        if hasattr(os, "pread"):
+            data = os.pread(fd, length, offset)
+        else:
+            with lock:
+                os.lseek(fd, offset, os.SEEK_SET)
+                data = os.read(fd, length)
+        expected = hashes.v1_pieces[20 * piece : 20 * piece + 20]
+        return len(data) == length and hashlib.sha1(data, usedforsecurity=False).digest() == expected
+
+    pieces = list(doubtful)
+    with ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="resume") as pool:
+        try:
+            return Bitmap.of(count, [p for p, ok in zip(pieces, pool.map(right, pieces), strict=True) if ok])
+        except BaseException:
+            stop.set()  # Ctrl-C need not wait for gigabytes of hashing
+            raise

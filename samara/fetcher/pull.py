@@ -1,0 +1,331 @@
+"""Pulling a release: trust → plan → swarm and mirrors → verified blobs → model view. Resuming is the same path.
+
+This file is the loop and its order; deciding is `plan`, one blob's work is `transfer`, what survives a kill is
+`partial`. Everything fetched and proven so far is kept whatever ends the pull: Ctrl-C, a full disk, no peers, kill -9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from samara.fetcher.partial import Partial
+from samara.fetcher.plan import FileFacts, Plan, plan_pull, require_room, require_sources
+from samara.fetcher.resolve import Resolved, resolve
+from samara.fetcher.transfer import State, Transfer
+from samara.fetcher.verify import recheck
+from samara.fetcher.watch import Watch
+from samara.registry.durable import make_folder, write_durably
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, stamp_at, whole_copy
+from samara.schemas.errors import NetworkError, SamaraError
+from samara.schemas.events import (
+    FileReady,
+    Note,
+    OnEvent,
+    PullPlanned,
+    PullProgress,
+    Reached,
+    SourceRejected,
+    WaitingForOther,
+    Warned,
+    ignore,
+)
+from samara.schemas.manifest import ReleaseFile
+from samara.schemas.rates import RateMeter
+from samara.seeder.swarm import Flushed, Swarm, SwarmOptions
+
+LAST_FLUSH = 3.0  # seconds a pull that ends early waits for its last bytes to be written
+GIVE_UP_AFTER = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PullOptions:
+    """Where from and where to. `give_up_after`: seconds without a byte."""
+
+    swarm: SwarmOptions = field(default_factory=SwarmOptions)
+    peers: tuple[tuple[str, int], ...] = ()
+    mirrors: bool = True
+    peer_to_peer: bool = True
+    to: Path | None = None
+    give_up_after: float = GIVE_UP_AFTER
+
+    @property
+    def discovery(self) -> bool:
+        """Whether peers can be found without being told."""
+        return self.peer_to_peer and (self.swarm.dht or self.swarm.lan)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PulledFile:
+    """One file, whole and verified, and where it lies."""
+
+    path: str
+    blob: str
+    size: int
+    location: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pulled:
+    """What a pull did. Bytes from peers and mirrors count what came over the network, wasted bytes included."""
+
+    reference: str
+    identity: str
+    manifest: str
+    version: int
+    files: tuple[PulledFile, ...]
+    bytes_total: int
+    bytes_reused: int
+    bytes_from_peers: int
+    bytes_from_mirrors: int
+    rejected: tuple[SourceRejected, ...]
+    seconds: float
+    seconds_to_first_byte: float | None
+
+
+def pull(home: Home, source: str, options: PullOptions, *, on_event: OnEvent = ignore) -> Pulled:
+    """Get every file of the release that `source` names.
+
+    Raises NotFoundError, TrustError, IntegrityError, DiskFullError, NetworkError (nobody had the bytes), StoreError;
+    KeyboardInterrupt passes through after progress was recorded.
+    """
+    started = time.monotonic()
+    home.prepare()
+    resolved = resolve(home, source)
+    if resolved.from_file:
+        on_event(
+            Note(message=f"{resolved.reference} is signed by {resolved.verified.pin.short}…; freshness not checked")
+        )
+    with Index.open(home) as index, contextlib.ExitStack() as stack:
+        torrents = {b3: torrent.canonical for b3, torrent in resolved.verified.torrents.items()}
+        index.add_release(resolved.release, resolved.verified.envelope, torrents, now=time.time())
+        pulling = _Pulling(home, index, resolved, options, on_event, started)
+        pulling.run(stack)
+        return pulling.result()
+
+
+class _Pulling:
+    """One pull in progress."""
+
+    def __init__(
+        self, home: Home, index: Index, resolved: Resolved, options: PullOptions, on_event: OnEvent, started: float
+    ) -> None:
+        self._home = home
+        self._index = index
+        self._resolved = resolved
+        self._options = options
+        self._on_event = on_event
+        self._started = started
+        self._transfers: list[Transfer] = []
+        self._first_byte: float | None = None
+        self._here: dict[str, Path] = {}
+        self._shown: dict[str, Path] = {}
+        self._reused = 0
+
+    def run(self, stack: contextlib.ExitStack) -> None:
+        release = self._resolved.release
+        for file in release.files:
+            self._look_for(file)
+        plan = self._plan()
+        self._on_event(
+            PullPlanned(
+                reference=self._resolved.reference,
+                bytes_total=plan.total,
+                bytes_here=plan.here,
+                bytes_to_fetch=plan.room_needed,
+            )
+        )
+        require_room(plan, free_bytes(self._home.root), str(self._home.root))
+        require_sources(
+            plan,
+            peers=len(self._options.peers) if self._options.peer_to_peer else 0,
+            discovery=self._options.discovery,
+            mirrors=self._options.mirrors and any(file.mirrors for file in plan.to_fetch),
+        )
+        self._reused = sum(file.size for file in release.files if file.b3 in self._here)
+        # always in the same order: two pulls that want each other's blobs must not wait for each other
+        for file in sorted(plan.to_fetch, key=lambda file: file.b3):
+            self._prepare(file, stack)
+        if self._transfers:
+            self._transfer()
+        for file in release.files:
+            self._show(file)
+
+    def result(self) -> Pulled:
+        release = self._resolved.release
+        return Pulled(
+            reference=self._resolved.reference,
+            identity=release.identity,
+            manifest=release.digest,
+            version=release.version,
+            files=tuple(
+                PulledFile(path=file.path, blob=file.b3, size=file.size, location=self._shown[file.path])
+                for file in release.files
+            ),
+            bytes_total=release.size,
+            bytes_reused=self._reused + sum(transfer.reused for transfer in self._transfers),
+            bytes_from_peers=sum(transfer.ledger.from_peers for transfer in self._transfers),
+            bytes_from_mirrors=sum(transfer.ledger.from_mirrors for transfer in self._transfers),
+            rejected=tuple(item for transfer in self._transfers for item in transfer.rejected),
+            seconds=time.monotonic() - self._started,
+            seconds_to_first_byte=self._first_byte,
+        )
+
+    # -- what is here already ------------------------------------------------------------------------------------
+
+    def _look_for(self, file: ReleaseFile) -> None:
+        """Note where the whole blob lies, if it does."""
+        blob = self._index.blob(file.b3)
+        place = None if blob is None else whole_copy(blob)
+        if place is not None:
+            self._here[file.b3] = place.path
+            return
+        path = self._home.blob(file.b3_hex)
+        if path.is_file():
+            self._adopt_store_file(file, path)
+        elif file.inline is not None:
+            make_folder(path.parent)
+            write_durably(path, file.inline, mode=READ_ONLY)
+            self._arrived(file, path)
+
+    def _adopt_store_file(self, file: ReleaseFile, path: Path) -> None:
+        """A file in the store that the index doesn't vouch for: killed between rename and record, or damaged."""
+        checked = recheck(path, file, on_event=self._on_event, name=file.path)
+        if checked.ok:
+            self._arrived(file, path)
+            return
+        self._on_event(
+            Warned(message=f"{path} is damaged ({len(checked.bad)} bad blocks); fetching what is wrong in it")
+        )
+        partial = Partial(self._home, file.b3_hex)
+        with partial.locked(on_wait=lambda: None, give_up=lambda: False):
+            if not partial.data.exists():
+                # a copy, not the file itself: others may have it open or hard-linked
+                clone(path, partial.data)
+
+    def _plan(self) -> Plan:
+        return plan_pull(
+            [
+                FileFacts(
+                    file=file,
+                    is_here=file.b3 in self._here,
+                    allocated=Partial(self._home, file.b3_hex).allocated(),
+                )
+                for file in self._resolved.release.files
+            ]
+        )
+
+    # -- fetching ------------------------------------------------------------------------------------------------
+
+    def _prepare(self, file: ReleaseFile, stack: contextlib.ExitStack) -> None:
+        """Take the blob's lock, then find out what its partial holds. If another process finishes it first: done."""
+        partial = Partial(self._home, file.b3_hex)
+
+        def finished_elsewhere() -> bool:
+            blob = self._index.blob(file.b3)
+            return blob is not None and whole_copy(blob) is not None
+
+        ours = stack.enter_context(
+            partial.locked(
+                on_wait=lambda: self._on_event(WaitingForOther(path=file.path)), give_up=finished_elsewhere
+            )
+        )  # fmt: skip
+        if not ours or finished_elsewhere():
+            self._look_for(file)
+            self._reused += file.size
+            return
+        self._index.start_partial(file.b3, self._resolved.release.digest, now=time.time())
+        transfer = Transfer(
+            self._home,
+            file,
+            self._resolved.verified.torrents[file.b3],
+            partial,
+            mirrors=file.mirrors if self._options.mirrors else (),
+            on_event=self._on_event,
+        )
+        stack.callback(transfer.close)
+        self._transfers.append(transfer)
+
+    def _transfer(self) -> None:
+        options = self._options.swarm if self._options.peer_to_peer else self._options.swarm.mirrors_only()
+        with Swarm(options) as swarm:
+            try:
+                self._loop(swarm)
+            except (KeyboardInterrupt, SamaraError):
+                self._save_progress(swarm)
+                raise
+
+    def _loop(self, swarm: Swarm) -> None:
+        watch = Watch(self._options.peers, give_up_after=self._options.give_up_after, now=time.monotonic())
+        for transfer in self._transfers:
+            transfer.start(swarm, time.monotonic())
+        by_name = {transfer.name: transfer for transfer in self._transfers}
+        unfinished = list(self._transfers)
+        while unfinished:
+            only_commits = all(transfer.state is State.COMMITTING for transfer in unfinished)
+            for happened in swarm.poll(0.0 if only_commits else 0.1):
+                watch.handle(swarm, happened)
+                if happened.torrent in by_name:
+                    by_name[happened.torrent].handle(swarm, happened)
+            if only_commits:
+                unfinished[0].wait(0.05)
+            now = time.monotonic()
+            for transfer in unfinished:
+                transfer.tick(swarm, now)
+            self._note_first_byte(now)
+            for progress in watch.progress(swarm, unfinished, now):
+                self._on_event(progress)
+            for transfer in unfinished:
+                if transfer.state is State.DONE:
+                    self._committed(transfer)
+            unfinished = [transfer for transfer in unfinished if transfer.state is not State.DONE]
+            watch.look_after(swarm, unfinished, now)
+
+    def _note_first_byte(self, now: float) -> None:
+        if self._first_byte is None and any(t.done_bytes > t.reused for t in self._transfers):
+            self._first_byte = now - self._started
+
+    def _save_progress(self, swarm: Swarm) -> None:
+        """The pull ends early: let what has arrived be written, and record it."""
+        waiting = {transfer.name: transfer for transfer in self._transfers if transfer.begin_last_flush(swarm)}
+        deadline = time.monotonic() + LAST_FLUSH
+        while waiting and time.monotonic() < deadline:
+            for happened in swarm.poll(0.1):
+                if isinstance(happened, Flushed) and happened.torrent in waiting:
+                    with contextlib.suppress(SamaraError):  # what ended the pull is the news, not that this failed too
+                        waiting.pop(happened.torrent).finish_last_flush()
+
+    def _committed(self, transfer: Transfer) -> None:
+        assert transfer.location is not None
+        self._arrived(transfer.file, transfer.location)
+        self._index.end_partial(transfer.file.b3)
+        transfer.close()
+        Partial(self._home, transfer.file.b3_hex).remove()
+
+    def _arrived(self, file: ReleaseFile, path: Path) -> None:
+        stamp = stamp_at(path)
+        assert stamp is not None
+        self._on_event(Reached(point="before-index"))
+        self._index.set_location(file.b3, path, stamp, in_store=True, verified_at=time.time())
+        self._on_event(Reached(point="after-index"))
+        self._here[file.b3] = path
+
+    # -- making it visible ---------------------------------------------------------------------------------------
+
+    def _show(self, file: ReleaseFile) -> None:
+        blob = self._here[file.b3]
+        shown = blob
+        if blob == self._home.blob(file.b3_hex):
+            release = self._resolved.release
+            shown = link_view(self._home, blob, Path(self._resolved.alias, release.model, release.tag, file.path))
+        if self._options.to is not None:
+            shown = self._options.to / file.path
+            link_into(blob, shown, replace=False)
+        self._shown[file.path] = shown
+        self._on_event(FileReady(path=file.path, blob=file.b3, location=str(shown)))

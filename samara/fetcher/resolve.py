@@ -1,0 +1,147 @@
+"""From what a person typed to a release whose signature was checked: a reference, a `.samara` file or its URL.
+
+Nothing here believes its input: files and URLs are untrusted containers, and what the index holds is verified again
+each time, so that a changed index can't change what is trusted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from samara.registry.durable import io_error
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.registry.records import StoredRelease
+from samara.registry.trust.pins import TrustFolder
+from samara.registry.trust.release import VerifiedRelease, open_release
+from samara.schemas.errors import MalformedError, NetworkError, NotFoundError, UsageError
+from samara.schemas.manifest import Release, parse_manifest
+from samara.schemas.references import Reference, looks_like_reference, parse_reference
+from samara.schemas.release_file import MAX_COMPRESSED_BYTES, SUFFIX, ReleaseBundle, unpack_release
+
+_URL_TIMEOUT = 30.0  # seconds without a byte
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resolved:
+    """A release to work with. `alias` is what this machine calls its publisher; `from_file`: freshness not checked."""
+
+    verified: VerifiedRelease
+    alias: str
+    from_file: bool
+
+    @property
+    def release(self) -> Release:
+        """The release itself."""
+        return self.verified.release
+
+    @property
+    def reference(self) -> str:
+        """How people on this machine name it."""
+        return f"{self.alias}/{self.release.model}:{self.release.tag}"
+
+
+def resolve(home: Home, source: str) -> Resolved:
+    """Find and verify the release `source` names. Raises NotFoundError, TrustError, MalformedError, NetworkError."""
+    if is_url(source) or is_release_file(source):
+        verified = open_release(read_bundle(source), TrustFolder(home.trust))
+        return Resolved(verified=verified, alias=verified.pin.alias, from_file=True)
+    with open_index(home, source) as index:
+        return resolve_reference(home, index, parse_reference(source))
+
+
+def resolve_reference(home: Home, index: Index, reference: Reference) -> Resolved:
+    """The newest release this machine knows under a reference, verified again."""
+    trust = TrustFolder(home.trust)
+    pin = trust.resolve(reference.publisher)
+    stored: StoredRelease | None
+    if reference.manifest is not None:
+        stored = index.release_by_digest(reference.manifest)
+    else:
+        stored = index.release(pin.identity, reference.model, reference.tag or "")
+    if stored is None:
+        raise unknown(str(reference))
+    verified = reopen(index, stored, trust)
+    release = verified.release
+    asked = (pin.identity, reference.model, reference.tag if reference.manifest is None else release.tag)
+    if (release.identity, release.model, release.tag) != asked or stored.manifest != release.digest:
+        raise MalformedError(
+            f"the index says {reference} is another release than its manifest says", expected=str(reference),
+            actual=f"{release.identity[:8]}…/{release.model}:{release.tag}", next_step='run "samara audit"',
+        )  # fmt: skip
+    return Resolved(verified=verified, alias=pin.alias, from_file=False)
+
+
+def reopen(index: Index, stored: StoredRelease, trust: TrustFolder) -> VerifiedRelease:
+    """Verify a release that the index holds, as if it had just arrived: the index is no authority."""
+    blobs = [index.blob(file.b3) for file in parse_manifest(stored.envelope.payload).files]
+    torrents = tuple(blob.torrent for blob in blobs if blob is not None and blob.torrent is not None)
+    return open_release(ReleaseBundle(roots=(), envelope=stored.envelope, torrents=torrents), trust)
+
+
+def open_index(home: Home, source: str) -> Index:
+    """The index of a machine that should know `source`; NotFoundError where there is none yet."""
+    index = Index.open_existing(home)
+    if index is None:
+        raise unknown(source)
+    return index
+
+
+def unknown(source: str) -> NotFoundError:
+    """The error for a reference that nothing here knows."""
+    return NotFoundError(
+        f"{source} is not known here", next_step="give its .samara file or URL: samara pull FILE.samara"
+    )
+
+
+def is_url(source: str) -> bool:
+    """Whether `source` is an http(s) URL."""
+    return source.startswith(("http://", "https://"))
+
+
+def is_release_file(source: str) -> bool:
+    """Whether `source` means a file rather than a reference."""
+    return source.endswith(SUFFIX) or Path(source).is_file() or not looks_like_reference(source)
+
+
+def read_bundle(source: str) -> ReleaseBundle:
+    """The unproven parts of a `.samara` file or URL. Raises NotFoundError, UsageError, NetworkError, MalformedError."""
+    return unpack_release(_download(source) if is_url(source) else _read_file(Path(source)))
+
+
+def _read_file(path: Path) -> bytes:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", expected=f"a {SUFFIX} file")
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_COMPRESSED_BYTES + 1)
+    except FileNotFoundError:
+        if path.suffix != SUFFIX:
+            parse_reference(str(path))  # says what a reference looks like, should that have been meant
+        raise NotFoundError(f"there is no file {path}") from None
+    except OSError as error:
+        raise io_error(error, path) from None
+
+
+def _download(url: str) -> bytes:
+    import urllib.error
+    import urllib.request
+
+    from samara import __version__
+
+    request = urllib.request.Request(url, headers={"User-Agent": f"samara/{__version__}"})  # noqa: S310  (is_url checked)
+    try:
+        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT) as answer:  # noqa: S310
+            data: bytes = answer.read(MAX_COMPRESSED_BYTES + 1)
+            length = answer.headers.get("Content-Length")
+    except urllib.error.HTTPError as error:
+        if error.code in {404, 410}:
+            raise NotFoundError(f"{url} is not there (HTTP {error.code})") from None
+        raise NetworkError(f"{url} answered HTTP {error.code}", next_step="try again later") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise NetworkError(f"can't get {url} ({reason})", next_step="check the address and the network") from None
+    if length is not None and length.isdigit() and len(data) < min(int(length), MAX_COMPRESSED_BYTES):
+        raise NetworkError(f"{url} ended early", expected=f"{length} bytes", actual=len(data), next_step="try again")
+    return data

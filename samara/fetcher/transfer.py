@@ -1,0 +1,341 @@
+"""One blob from the swarm into the store: fetch, check each block while it is hot, commit.
+
+    recover → fetch ⇄ check blocks → flush → whole-file BLAKE3 ∥ fdatasync → record → rename
+
+A state machine inside `samara.fetcher.pull`'s loop: `handle` takes the swarm's events, `tick` the time; disk work runs
+in threads. A block is checked as soon as its pieces are finished. A mismatch may only mean that the bytes are not in
+the file yet, so it counts only once they were flushed; then the block's pieces are fetched again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from enum import StrEnum
+from pathlib import Path
+
+from samara.fetcher.blocks import BadBlock, BlockChecker, whole_digest
+from samara.fetcher.partial import Claims, Partial, recover
+from samara.fetcher.sources import SourceLedger
+from samara.registry.durable import io_error, io_errors, sync_data
+from samara.registry.home import Home
+from samara.registry.store import commit_blob
+from samara.schemas.bittorrent import ParsedTorrent
+from samara.schemas.digests import b3_text
+from samara.schemas.errors import IntegrityError
+from samara.schemas.events import Note, OnEvent, Reached, SourceRejected
+from samara.schemas.manifest import Block, ReleaseFile
+from samara.schemas.ranges import Bitmap, Coverage
+from samara.seeder.swarm import (
+    DiskFailed,
+    Finished,
+    Flushed,
+    MirrorFailed,
+    PeerBanned,
+    PieceFinished,
+    Swarm,
+    SwarmEvent,
+)
+
+CHECKPOINT_SECONDS = 3.0  # a power cut costs at most what came since: re-checking it, not fetching it again
+CHECKPOINT_BYTES = 256 << 20
+MEND_ROUNDS = 2  # a block that is wrong after being fetched twice is wrong at its publisher
+
+
+class State(StrEnum):
+    """Where a transfer stands."""
+
+    FETCHING = "fetching"
+    FLUSHING = "flushing"
+    COMMITTING = "committing"
+    DONE = "done"
+
+
+class Transfer:
+    """One blob on its way. The caller holds the partial's lock for as long as this lives, and closes it."""
+
+    def __init__(
+        self,
+        home: Home,
+        file: ReleaseFile,
+        torrent: ParsedTorrent,
+        partial: Partial,
+        *,
+        mirrors: tuple[str, ...],
+        on_event: OnEvent,
+    ) -> None:
+        self.file = file
+        self.name = torrent.v2
+        self.state = State.FETCHING
+        self.location: Path | None = None
+        self.rejected: list[SourceRejected] = []
+        self.ledger = SourceLedger()
+        self._home = home
+        self._torrent = torrent
+        self._partial = partial
+        self._mirrors = mirrors
+        self._on_event = on_event
+        recovered = recover(partial, torrent.hashes, len(file.blocks))
+        self._have = set(recovered.pieces)
+        self._coverage = Coverage(file.blocks, torrent.hashes.piece_length)
+        for piece in recovered.pieces:
+            self._coverage.add(piece)
+        self.reused = sum(map(self._piece_size, self._have))
+        self.done_bytes = self.reused
+        self.proven_bytes = 0
+        self._proven: set[int] = set()
+        for index in recovered.blocks:
+            self._prove(file.blocks[index])
+        self._checks: dict[int, Future[BadBlock | None]] = {}
+        self._doubtful: set[int] = set()
+        self._mended: Counter[int] = Counter()
+        self._flushing: frozenset[int] | None = None
+        self._saving: Future[None] | None = None
+        self._committing: Future[Path | tuple[BadBlock, ...]] | None = None
+        self._saved_at = 0.0
+        self._saved_bytes = self.done_bytes
+        with io_errors(partial.data):
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            self._fd = os.open(partial.data, flags, 0o644)
+        self._checker = BlockChecker(self._fd)
+        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="commit")
+        self._closed = False
+
+    def start(self, swarm: Swarm, now: float) -> None:
+        """Begin to fetch what is missing; check blocks that are here but unproven."""
+        self._saved_at = now
+        self.state = State.FETCHING
+        for index in self._coverage.complete:
+            self._check(self.file.blocks[index])
+        if len(self._have) == self.file.piece_count:
+            self._commit()
+            return
+        swarm.add_fetch(
+            self._torrent.canonical, self._partial.data, self._coverage.have.as_list(), mirrors=self._mirrors
+        )
+        self.ledger.new_round()
+
+    def handle(self, swarm: Swarm, happened: SwarmEvent) -> None:
+        """One event of this blob's torrent. Raises DiskFullError or StoreError when the disk refuses."""
+        if isinstance(happened, PieceFinished):
+            if happened.piece not in self._have:
+                self._have.add(happened.piece)
+                self.done_bytes += self._piece_size(happened.piece)
+                self._on_event(Reached(point="piece"))
+                for block in self._coverage.add(happened.piece):
+                    self._check(block)
+        elif isinstance(happened, Finished):
+            if self.state is State.FETCHING and len(self._have) == self.file.piece_count:
+                self.state = State.FLUSHING
+                self._sample(swarm)
+                self._flush(swarm)
+        elif isinstance(happened, Flushed):
+            self._after_flush()
+        elif isinstance(happened, PeerBanned):
+            self._reject("peer", happened.endpoint, "sent wrong bytes and was banned")
+        elif isinstance(happened, MirrorFailed):
+            self._reject("mirror", happened.url, happened.reason)
+        elif isinstance(happened, DiskFailed):
+            raise io_error(OSError(happened.errno, happened.message), self._partial.data)
+
+    def tick(self, swarm: Swarm, now: float) -> None:
+        """Collect what the threads have done; checkpoint when it is time. Raises what went wrong in them."""
+        self._collect_checks()
+        if self._saving is not None and self._saving.done():
+            self._saving.result()
+            self._saving = None
+        if self.state is State.FETCHING:
+            self._sample(swarm)
+            due = now - self._saved_at >= CHECKPOINT_SECONDS and self.done_bytes > self._saved_bytes
+            if (due or self.done_bytes - self._saved_bytes >= CHECKPOINT_BYTES) and self._idle():
+                self._saved_at, self._saved_bytes = now, self.done_bytes
+                self._flush(swarm)
+        elif self.state is State.FLUSHING and self._flushing is None:
+            self._flush(swarm)  # the end came while a checkpoint was under way
+        elif self.state is State.COMMITTING and self._committing is not None and self._committing.done():
+            outcome = self._committing.result()
+            self._committing = None
+            if isinstance(outcome, Path):
+                self.location = outcome
+                self.state = State.DONE
+                swarm.remove(self.name)
+            else:
+                self._mend(swarm, outcome, now)
+
+    def wait(self, seconds: float) -> None:
+        """While only our own threads have work left: wait for them instead of for the swarm."""
+        if self._committing is not None:
+            wait([self._committing], timeout=seconds)
+
+    def begin_last_flush(self, swarm: Swarm) -> bool:
+        """The process ends early: ask for what has arrived to be written. False if there is nothing to wait for."""
+        if self._closed or self.state is not State.FETCHING:
+            return False
+        if self._saving is not None:
+            wait([self._saving])
+        self._flush(swarm)
+        return True
+
+    def finish_last_flush(self) -> None:
+        """It is written: record it."""
+        if self._flushing is not None:
+            self._collect_checks()
+            self._save(self._flushing, self._proven)
+
+    def close(self) -> None:
+        """Stop the threads and close the file. The partial keeps what it has."""
+        if self._closed:
+            return
+        self._closed = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._checker.__exit__()
+        os.close(self._fd)
+
+    # -- blocks --------------------------------------------------------------------------------------------------
+
+    def _check(self, block: Block) -> None:
+        """Every byte of a block has arrived: have it read and hashed, unless it is proven already."""
+        if block.index not in self._proven:
+            self._on_event(Reached(point="before-verify"))
+            self._checks[block.index] = self._checker.submit(block)
+
+    def _collect_checks(self) -> None:
+        for index, check in list(self._checks.items()):
+            if check.done():
+                del self._checks[index]
+                self._judge(self.file.blocks[index], check.result())
+
+    def _judge(self, block: Block, bad: BadBlock | None) -> None:
+        if bad is None:
+            self._prove(block)
+            self._doubtful.discard(block.index)
+            self._on_event(Reached(point="after-verify"))
+        else:
+            self._doubtful.add(block.index)
+
+    def _prove(self, block: Block) -> None:
+        if block.index not in self._proven:
+            self._proven.add(block.index)
+            self.proven_bytes += block.size
+
+    # -- crash order ---------------------------------------------------------------------------------------------
+
+    def _idle(self) -> bool:
+        return self._flushing is None and self._saving is None
+
+    def _flush(self, swarm: Swarm) -> None:
+        if self._flushing is None:
+            self._flushing = frozenset(self._have)
+            swarm.flush(self.name)
+
+    def _after_flush(self) -> None:
+        flushed, self._flushing = self._flushing, None
+        if flushed is None:
+            return
+        if self.state is State.FLUSHING and len(flushed) == self.file.piece_count:
+            self._commit()
+        elif self.state is State.FETCHING and self._saving is None:
+            # blocks that looked wrong before their bytes were surely there get their second look now
+            doubtful = [self.file.blocks[index] for index in self._doubtful]
+            for block in [block for block in doubtful if flushed.issuperset(self._coverage.pieces(block))]:
+                self._doubtful.discard(block.index)
+                self._check(block)
+            self._saving = self._pool.submit(self._save, flushed, frozenset(self._proven))
+
+    def _save(self, pieces: Iterable[int], blocks: Iterable[int]) -> None:
+        self._sync()
+        self._record(pieces, blocks)
+
+    def _record(self, pieces: Iterable[int], blocks: Iterable[int]) -> None:
+        claims = Claims(
+            pieces=Bitmap.of(self.file.piece_count, pieces), blocks=Bitmap.of(len(self.file.blocks), blocks)
+        )
+        self._on_event(Reached(point="before-record"))
+        self._partial.save(claims)
+        self._on_event(Reached(point="after-record"))
+
+    def _sync(self) -> None:
+        self._on_event(Reached(point="before-sync"))
+        with io_errors(self._partial.data):
+            sync_data(self._fd)
+        self._on_event(Reached(point="after-sync"))
+
+    def _commit(self) -> None:
+        self.state = State.COMMITTING
+        self._committing = self._pool.submit(
+            self._prove_and_publish, tuple(self._checks.items()), frozenset(self._proven)
+        )
+
+    def _prove_and_publish(
+        self, checks: tuple[tuple[int, Future[BadBlock | None]], ...], proven: frozenset[int]
+    ) -> Path | tuple[BadBlock, ...]:
+        """In a thread: the whole proof, then the crash order. Gives the blob's path, or what must be fetched again."""
+        sync = self._pool.submit(self._sync)  # the disk works while the processor hashes
+        passed = proven | {index for index, check in checks if check.result() is None}
+        bad = self._bad_of(block for block in self.file.blocks if block.index not in passed)
+        if not bad and b3_text(whole_digest(self._fd)) != self.file.b3:
+            bad = self._why_whole_is_wrong()
+        sync.result()
+        if bad:
+            return bad
+        self._record(range(self.file.piece_count), range(len(self.file.blocks)))
+        self._on_event(Reached(point="before-rename"))
+        path = commit_blob(self._home, self.file.b3_hex, self._partial.data)
+        self._on_event(Reached(point="after-rename"))
+        return path
+
+    def _bad_of(self, blocks: Iterable[Block]) -> tuple[BadBlock, ...]:
+        return tuple(found for found in map(self._checker.check, blocks) if found is not None)
+
+    def _why_whole_is_wrong(self) -> tuple[BadBlock, ...]:
+        """Some claim of an earlier run was wrong (bit rot): find it. Raises IntegrityError if every block is right."""
+        bad = self._bad_of(self.file.blocks)
+        if not bad and os.fstat(self._fd).st_size > self.file.size:
+            os.ftruncate(self._fd, self.file.size)
+            bad = (BadBlock(block=self.file.blocks[-1], actual=None),)
+        if not bad:
+            raise IntegrityError(
+                f"the manifest contradicts itself: every block of {self.file.path} is right, the whole is not",
+                expected=self.file.b3, next_step="tell its publisher; nothing was kept",
+            )  # fmt: skip
+        return bad
+
+    def _mend(self, swarm: Swarm, bad: tuple[BadBlock, ...], now: float) -> None:
+        for item in bad:
+            block = item.block
+            self._mended[block.index] += 1
+            if self._mended[block.index] > MEND_ROUNDS:
+                raise IntegrityError(
+                    f"{self.file.path}: {item}, although its pieces pass their own check",
+                    next_step="the publisher's manifest and torrent disagree: tell them",
+                )
+            self._on_event(Note(message=f"{self.file.path}: {item}; fetching it again"))
+            if block.index in self._proven:
+                self._proven.discard(block.index)
+                self.proven_bytes -= block.size
+            for piece in self._coverage.uncover(block).pieces:
+                if piece in self._have:
+                    self._have.discard(piece)
+                    self.done_bytes -= self._piece_size(piece)
+        self.reused = min(self.reused, self.done_bytes)
+        self._checks.clear()
+        self._doubtful.clear()
+        swarm.remove(self.name)
+        self.start(swarm, now)
+
+    # -- bookkeeping ---------------------------------------------------------------------------------------------
+
+    def _sample(self, swarm: Swarm) -> None:
+        self.ledger.sample(swarm.status(self.name).downloaded, swarm.sources(self.name))
+
+    def _reject(self, kind: str, source: str, reason: str) -> None:
+        rejected = SourceRejected(source=source, kind=kind, reason=reason)
+        if rejected not in self.rejected:
+            self.rejected.append(rejected)
+            self._on_event(rejected)
+
+    def _piece_size(self, piece: int) -> int:
+        length = self._torrent.hashes.piece_length
+        return min(length, self.file.size - piece * length)

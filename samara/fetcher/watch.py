@@ -1,0 +1,86 @@
+"""Watching a pull from outside: progress with speed and time left, peers told again, stalls noticed.
+
+Moves no bytes. Fed by the pull's loop with the swarm's events, the transfers and the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from samara.fetcher.plan import has_stalled
+from samara.fetcher.transfer import State, Transfer
+from samara.schemas.errors import NetworkError
+from samara.schemas.events import PullProgress
+from samara.schemas.rates import RateMeter
+from samara.seeder.swarm import Downloading, ListenFailed, PeerLost, Swarm, SwarmEvent, parse_endpoint
+
+PROGRESS_EVERY = 0.25  # seconds
+RETELL_EVERY = 3.0  # seconds between tries of told peers while none is connected
+UTP_AFTER = 10.0  # seconds without anybody over TCP
+
+
+class Watch:
+    """One pull's watcher. `peers`: (host, port) that people told us of."""
+
+    def __init__(self, peers: Sequence[tuple[str, int]], *, give_up_after: float, now: float) -> None:
+        self._peers = peers
+        self._give_up_after = give_up_after
+        self._meters: dict[str, RateMeter] = {}
+        self._last_progress = self._told_at = self._alone_since = now
+        self._last_bytes = -1
+        self._shown_at = 0.0
+        self._last_loss = "nobody answered"
+
+    def handle(self, swarm: Swarm, happened: SwarmEvent) -> None:
+        """Tell a fresh torrent its peers; remember why the last connection was lost."""
+        if isinstance(happened, Downloading):
+            swarm.connect(happened.torrent, self._peers)
+        elif isinstance(happened, PeerLost):
+            self._last_loss = f"{happened.endpoint}: {happened.reason}"
+        elif isinstance(happened, ListenFailed) and parse_endpoint(happened.endpoint)[1] != 0:
+            raise NetworkError(
+                f"can't listen on {happened.endpoint} ({happened.message})", next_step="choose another --listen address"
+            )
+
+    def progress(self, swarm: Swarm, transfers: Sequence[Transfer], now: float) -> Iterator[PullProgress]:
+        """Where each transfer stands, a few times a second and at its end."""
+        due = now - self._shown_at >= PROGRESS_EVERY
+        if due:
+            self._shown_at = now
+        for transfer in transfers:
+            if due or transfer.state is State.DONE:
+                meter = self._meters.setdefault(transfer.name, RateMeter(total=transfer.file.size))
+                rate, eta = meter.at(transfer.done_bytes, now)
+                yield PullProgress(
+                    path=transfer.file.path,
+                    total=transfer.file.size,
+                    done=transfer.done_bytes,
+                    verified=transfer.proven_bytes,
+                    rate=rate,
+                    eta=eta,
+                    peers=swarm.peers(transfer.name) if transfer.state is State.FETCHING else 0,
+                    from_peers=transfer.ledger.from_peers,
+                    from_mirrors=transfer.ledger.from_mirrors,
+                )
+
+    def look_after(self, swarm: Swarm, transfers: Sequence[Transfer], now: float) -> None:
+        """Tell peers again while nobody is there. Raises NetworkError when nothing has come for too long."""
+        fetching = [transfer for transfer in transfers if transfer.state is State.FETCHING]
+        got = sum(transfer.done_bytes for transfer in transfers)
+        if got != self._last_bytes or not fetching:
+            self._last_bytes, self._last_progress = got, now
+            return
+        alone = [transfer for transfer in fetching if swarm.peers(transfer.name) == 0]
+        if not alone:
+            self._alone_since = now
+        elif now - self._told_at >= RETELL_EVERY:
+            self._told_at = now
+            if now - self._alone_since > UTP_AFTER:
+                swarm.allow_utp()
+            for transfer in alone:
+                swarm.connect(transfer.name, self._peers)
+        if has_stalled(now=now, last_progress=self._last_progress, give_up_after=self._give_up_after):
+            raise NetworkError(
+                f"nothing came for {self._give_up_after:.0f} s ({self._last_loss})",
+                next_step="everything fetched so far is kept: run the same command again later",
+            )

@@ -1,0 +1,155 @@
+"""The store: where blobs lie, how they become visible, and the model views other programs read.
+
+Only whole, verified blobs come in here; the callers prove that first. Nothing is ever written into a blob: it is made
+read-only, renamed into place once, and only linked from then on. Resuming a transfer is `samara.fetcher.partial`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_error, io_errors, make_folder, publish_name
+from samara.registry.home import Home
+from samara.registry.records import BlobRecord, Location
+from samara.schemas.errors import UsageError
+from samara.schemas.stamps import Stamp
+
+READ_ONLY = 0o444
+_FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
+
+
+def stamp_at(path: Path) -> Stamp | None:
+    """The stamp of the regular file at `path`; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return Stamp.of(found) if stat.S_ISREG(found.st_mode) else None
+
+
+def whole_copy(blob: BlobRecord) -> Location | None:
+    """A place that still holds the whole blob untouched since it was verified; the store's own copy first."""
+    untouched = (place for place in blob.locations if stamp_at(place.path) == place.stamp)
+    return min(untouched, key=lambda place: not place.in_store, default=None)
+
+
+def commit_blob(home: Home, b3_hex: str, data: Path) -> Path:
+    """Make durable, verified bytes a blob: read-only, then visible under its digest. Returns its path."""
+    target = home.blob(b3_hex)
+    with io_errors(data):
+        data.chmod(READ_ONLY)
+        publish_name(data, target)
+    return target
+
+
+def free_bytes(folder: Path) -> int:
+    """Room that this user may fill on the disk of `folder` (which need not exist yet)."""
+    at = folder
+    while not at.exists() and at != at.parent:
+        at = at.parent
+    with io_errors(at):
+        return shutil.disk_usage(at).free
+
+
+def link_into(source: Path, target: Path, *, replace: bool) -> str:
+    """Give `source`'s bytes the name `target` without a second copy where the disk can.
+
+    Tries a reflink (its own file, shared extents), a hard link, then a copy; returns which: "same", "reflink",
+    "hardlink" or "copy". Without `replace` an existing file that is not already a link to `source` is refused.
+    """
+    make_folder(target.parent)
+    with io_errors(target):
+        if target.exists() and target.samefile(source):
+            return "same"
+        if not replace and target.exists():
+            raise UsageError(f"{target} already exists and is something else", next_step="move it away or choose --to")
+        temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+        try:
+            how = _link(source, temporary)
+            temporary.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        fsync_folder(target.parent)
+    return how
+
+
+def clone(source: Path, target: Path) -> None:
+    """A writable file of its own with `source`'s bytes: shared extents where the disk can, else a copy."""
+    with io_errors(target):
+        if not _reflink(source, target):
+            _copy(source, target)
+        fsync_folder(target.parent)
+
+
+def link_view(home: Home, source: Path, relative: Path) -> Path:
+    """models/<relative> → the blob at `source`: hard link, else symlink, else copy. Returns the view's path."""
+    target = home.models / relative
+    make_folder(target.parent)
+    with io_errors(target):
+        if target.exists() and target.samefile(source):
+            return target
+        temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+        try:
+            _view(source, temporary)
+            temporary.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        fsync_folder(target.parent)
+    return target
+
+
+def _link(source: Path, target: Path) -> str:
+    if _reflink(source, target):
+        return "reflink"
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+            raise io_error(error, target) from None
+    else:
+        return "hardlink"
+    _copy(source, target)
+    return "copy"
+
+
+def _view(source: Path, target: Path) -> None:
+    with contextlib.suppress(OSError):
+        os.link(source, target)
+        return
+    with contextlib.suppress(OSError):
+        target.symlink_to(source)
+        return
+    _copy(source, target)
+
+
+def _reflink(source: Path, target: Path) -> bool:
+    if sys.platform != "linux":
+        return False
+    import fcntl
+
+    with source.open("rb") as reader, target.open("xb") as writer:
+        try:
+            fcntl.ioctl(writer.fileno(), _FICLONE, reader.fileno())
+            os.fsync(writer.fileno())
+        except OSError:
+            target.unlink()
+            return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("xb") as writer:
+        shutil.copyfileobj(reader, writer, 4 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())

@@ -1,0 +1,302 @@
+"""Publishing: files → hashes → manifest → signature → torrents → index → the portable `.samara` file.
+
+Each file is read once and stays where it is. Nothing half-published is visible: the release enters the index in one
+transaction after everything is signed, and its `.samara` file appears last. Publishing the same files with the same
+description again gives back the release that exists.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from samara.registry.durable import write_durably
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.registry.store import stamp_at
+from samara.registry.trust.keys import AskPassphrase
+from samara.registry.trust.publishers import Publisher
+from samara.schemas.bittorrent import piece_length_for
+from samara.schemas.digests import b3_text, sha256_text
+from samara.schemas.envelope import Envelope
+from samara.schemas.errors import IntegrityError, NotFoundError, UsageError
+from samara.schemas.events import HashProgress, Note, OnEvent, Warned, ignore
+from samara.schemas.manifest import (
+    INLINE_LIMIT,
+    MAX_FILES,
+    BlockEntry,
+    FileEntry,
+    Predicate,
+    PublisherEntry,
+    Release,
+    ReleaseFile,
+    Role,
+    TorrentEntry,
+    UpstreamEntry,
+    build_payload,
+    check_path,
+    parse_manifest,
+)
+from samara.schemas.rates import RateMeter
+from samara.schemas.references import Reference
+from samara.schemas.release_file import SUFFIX, ReleaseBundle, pack_release
+from samara.schemas.stamps import Stamp
+from samara.seeder.gguf_facts import describe
+from samara.seeder.hashing import FileHashes, hash_file, open_source
+from samara.seeder.torrent import build_torrent
+
+_TOKENIZER_NAMES = ("tokenizer", "vocab", "merges", "special_tokens")
+_PROGRESS_EVERY = 0.1  # seconds
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """What people write about a release, and where plain HTTP copies of it lie."""
+
+    license: str | None = None
+    description: str | None = None
+    upstream_repo: str | None = None
+    upstream_commit: str | None = None
+    base_model: str | None = None
+    mirrors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published:
+    """What came of publishing."""
+
+    release: Release
+    release_file: Path
+    is_new: bool
+    bytes_hashed: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _HashedFile:
+    source: Path
+    entry: FileEntry
+    hashes: FileHashes
+    torrent: bytes | None
+
+
+def publish(
+    home: Home,
+    files: Sequence[Path],
+    reference: Reference,
+    publisher: Publisher,
+    *,
+    ask: AskPassphrase | None = None,
+    description: Description,
+    output: Path | None = None,
+    now: datetime | None = None,
+    on_event: OnEvent = ignore,
+) -> Published:
+    """Publish `files` as one release under `reference`, signed by `publisher`.
+
+    `now` stamps the manifest (SOURCE_DATE_EPOCH, then the clock, when None); `ask` is called for a passphrase if the
+    online key has one. Raises UsageError, NotFoundError,
+    IntegrityError (a file changed while it was read), TrustError, StoreError or DiskFullError.
+    """
+    started = time.monotonic()
+    names = _names(files)
+    mirrors = _mirrors(names, description.mirrors)
+    if reference.tag is None:
+        raise UsageError(
+            "publish under a tag, not under a digest", expected="publisher/model:tag", actual=str(reference)
+        )
+    target = output or Path.cwd() / f"{reference.model}-{reference.tag}{SUFFIX}"
+    if not target.parent.is_dir():
+        raise NotFoundError(f"the folder {target.parent} for the release file doesn't exist")
+    with Index.open(home) as index:
+        hashed = [
+            _hash(source, name, mirrors[name], on_event) for source, name in zip(files, names, strict=True)
+        ]  # fmt: skip
+        predicate = Predicate(
+            publisher=PublisherEntry(identity=publisher.identity, name=publisher.name),
+            model=reference.model,
+            tag=reference.tag,
+            version=index.next_version(publisher.identity, reference.model),
+            created=_created(now),
+            license=description.license,
+            description=description.description,
+            upstream=UpstreamEntry(repo=description.upstream_repo, commit=description.upstream_commit)
+            if description.upstream_repo
+            else None,
+            base_model=description.base_model,
+            files=[item.entry for item in hashed],
+        )
+        digests = [(b3_text(item.hashes.b3), sha256_text(item.hashes.sha256)) for item in hashed]
+        envelope, is_new = _sign(index, publisher, predicate, digests, ask)
+        release = parse_manifest(envelope.payload)
+        torrents = {b3_text(item.hashes.b3): item.torrent for item in hashed if item.torrent is not None}
+        _still_the_same(hashed)
+        moment = time.time()
+        index.add_release(release, envelope, torrents, now=moment)
+        for item in hashed:
+            index.set_location(
+                b3_text(item.hashes.b3), item.source.absolute(), item.hashes.stamp, in_store=False, verified_at=moment
+            )
+    bundle = ReleaseBundle(
+        roots=publisher.chain.roots,
+        envelope=envelope,
+        torrents=tuple(torrents[f.b3] for f in _distinct(release) if f.b3 in torrents),
+    )
+    write_durably(target, pack_release(bundle))
+    if not is_new:
+        on_event(Note(message=f"unchanged: {reference} is already published as version {release.version}"))
+    return Published(
+        release=release,
+        release_file=target,
+        is_new=is_new,
+        bytes_hashed=sum(item.hashes.size for item in hashed),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """The files' paths inside the release: their base names, which must differ."""
+    if not 1 <= len(files) <= MAX_FILES:
+        raise UsageError("publish at least one file", expected=f"1…{MAX_FILES}", actual=len(files))
+    names = []
+    for file in files:
+        try:
+            os.fsencode(file).decode("utf-8")
+            names.append(check_path(file.name))
+        except (ValueError, UnicodeError) as error:
+            raise UsageError(f"can't publish a file named {file.name!r}: {error}", next_step="rename it") from None
+    folded = [name.casefold() for name in names]
+    twice = next((name for name in names if folded.count(name.casefold()) > 1), None)
+    if twice is not None:
+        raise UsageError(
+            f"two files are named {twice}", next_step="rename one: names in a release differ by more than case"
+        )
+    return names
+
+
+def _mirrors(names: Sequence[str], urls: Sequence[str]) -> dict[str, list[str]]:
+    """Each file's mirror URLs. A URL ending in / is a folder; any other is the one file itself."""
+    from urllib.parse import quote  # noqa: PLC0415
+
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise UsageError("not a mirror URL", expected="http(s)://…", actual=url)
+        if not url.endswith("/") and len(names) > 1:
+            raise UsageError(f"mirror {url} names one file, the release has {len(names)}", next_step="end it with /")
+        for name in names:
+            found[name].append(url + quote(name) if url.endswith("/") else url)
+    return found
+
+
+def _hash(source: Path, name: str, mirrors: list[str], on_event: OnEvent) -> _HashedFile:
+    # One descriptor for header and hashing: what is described is what is hashed, even if the name moves meanwhile.
+    with open_source(source) as file:
+        size = os.fstat(file.fileno()).st_size
+        shape = describe(file, size)
+        if shape.warning is not None:
+            on_event(Warned(message=f"{name}: {shape.warning}"))
+        hashes = hash_file(
+            source, shape.block_sizes, fd=file.fileno(), on_progress=_progress(name, size, on_event)
+        )  # fmt: skip
+    inline = None
+    if hashes.size <= INLINE_LIMIT:
+        data = source.read_bytes()
+        if len(data) != hashes.size or stamp_at(source) != hashes.stamp:
+            raise IntegrityError(f"{source} changed while it was read", next_step="publish again once it holds still")
+        inline = base64.b64encode(data).decode()
+    built = (
+        None
+        if inline is not None
+        else build_torrent(hashes.b3.hex(), gguf=shape.facts is not None, hashes=hashes.torrent)
+    )
+    entry = FileEntry(
+        path=name,
+        size=hashes.size,
+        role=_role(name, is_gguf=shape.facts is not None),
+        layout=shape.layout,
+        blocks=[BlockEntry(size=length, b3=b3_text(digest)) for length, digest in hashes.blocks],
+        torrent=None
+        if built is None
+        else TorrentEntry(
+            v1=built.v1,
+            v2=built.v2,
+            piece_length=piece_length_for(hashes.size),
+            pieces_root=hashes.torrent.pieces_root.hex(),
+        ),
+        mirrors=mirrors,
+        gguf=shape.facts,
+        inline=inline,
+    )
+    return _HashedFile(source=source, entry=entry, hashes=hashes, torrent=None if built is None else built.data)
+
+
+def _sign(
+    index: Index,
+    publisher: Publisher,
+    predicate: Predicate,
+    digests: list[tuple[str, str]],
+    ask: AskPassphrase | None,
+) -> tuple[Envelope, bool]:
+    """Sign the predicate, unless the newest release under its tag says the same: then that one, unchanged."""
+    known = index.release(publisher.identity, predicate.model, predicate.tag)
+    if known is not None:
+        old = parse_manifest(known.envelope.payload)
+        same = predicate.model_copy(update={"version": old.version, "created": old.created})
+        if build_payload(same, digests) == known.envelope.payload:
+            return known.envelope, False
+    return publisher.sign(build_payload(predicate, digests), ask), True
+
+
+def _still_the_same(hashed: Sequence[_HashedFile]) -> None:
+    for item in hashed:
+        now: Stamp | None = stamp_at(item.source)
+        if now != item.hashes.stamp:
+            raise IntegrityError(f"{item.source} changed while the release was made", next_step="publish again")
+
+
+def _progress(name: str, size: int, on_event: OnEvent) -> Callable[[int], None]:
+    meter = RateMeter(total=size)
+    last = 0.0
+
+    def report(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _PROGRESS_EVERY and done < size:
+            return
+        last = now
+        rate, eta = meter.at(done, now)
+        on_event(HashProgress(path=name, done=done, total=size, rate=rate, eta=eta))
+
+    return report
+
+
+def _role(name: str, *, is_gguf: bool) -> Role:
+    lower = name.lower()
+    if is_gguf or lower.endswith((".safetensors", ".bin", ".pt", ".pth", ".onnx")):
+        if "mmproj" in lower:
+            return Role.PROJECTOR
+        return Role.ADAPTER if "lora" in lower or "adapter" in lower else Role.WEIGHTS
+    if lower.startswith(_TOKENIZER_NAMES):
+        return Role.TOKENIZER
+    if lower.startswith(("licen", "copying", "notice")):
+        return Role.LICENCE
+    return Role.CONFIG if lower.endswith((".json", ".jinja", ".yaml", ".toml")) else Role.OTHER
+
+
+def _created(now: datetime | None) -> str:
+    if now is None:
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if epoch is not None and not epoch.isdigit():
+            raise UsageError("SOURCE_DATE_EPOCH is not a number of seconds", actual=repr(epoch[:40]))
+        now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _distinct(release: Release) -> list[ReleaseFile]:
+    return list({f.b3: f for f in release.files}.values())

@@ -1,0 +1,196 @@
+"""Seeding: every blob that is whole here goes to its swarm, in place, for as long as the process runs.
+
+Picks up new blobs by itself (a pull or publish in another process), lets go of files that changed, and never writes to
+anything it seeds. Which files may be seeded is decided by `seedable`, from recorded stamps; torrents out of the index
+are parsed strictly again, so a damaged index can't make it announce something else.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.registry.records import BlobRecord
+from samara.registry.store import stamp_at, whole_copy
+from samara.schemas.bittorrent import parse_blob_torrent
+from samara.schemas.digests import b3_hex, b3_text
+from samara.schemas.errors import MalformedError, NotFoundError
+from samara.schemas.events import Listening, Note, OnEvent, SeedRow, SeedTable, Warned, ignore
+from samara.seeder.gguf_facts import describe
+from samara.seeder.hashing import hash_file, open_source
+from samara.seeder.swarm import DiskFailed, PeerBanned, Swarm, SwarmEvent, SwarmOptions
+
+TABLE_EVERY = 1.0  # seconds between SeedTable events
+RESCAN_EVERY = 2.0  # seconds between looks at the index
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seed:
+    """One blob to give: its torrent and the untouched file that holds it."""
+
+    b3: str
+    torrent: bytes
+    path: Path
+    size: int
+    name: str
+
+
+def seedable(
+    blobs: Iterable[BlobRecord], only: frozenset[str] | None = None
+) -> tuple[tuple[Seed, ...], tuple[str, ...]]:
+    """(what can be seeded, why something can't). `only`: the blobs (b3 text) to consider, all when None."""
+    seeds: list[Seed] = []
+    troubles: list[str] = []
+    for blob in blobs:
+        if (only is not None and blob.b3 not in only) or blob.torrent is None:
+            continue
+        place = whole_copy(blob)
+        if place is None:
+            changed = [str(known.path) for known in blob.locations]
+            if changed:
+                troubles.append(
+                    f"{changed[0]} is gone or changed since it was verified — run: samara verify {changed[0]}"
+                )
+            continue
+        try:
+            torrent = parse_blob_torrent(blob.torrent)
+        except MalformedError as error:
+            troubles.append(f"the torrent of {blob.b3} in the index is damaged ({error}) — run: samara audit")
+            continue
+        if not torrent.name.startswith(b3_hex(blob.b3)) or torrent.hashes.size != blob.size:
+            troubles.append(f"the index has another blob's torrent for {blob.b3} — run: samara audit")
+            continue
+        name = blob.file_name or torrent.name
+        seeds.append(Seed(b3=blob.b3, torrent=torrent.canonical, path=place.path, size=blob.size, name=name))
+    return tuple(seeds), tuple(troubles)
+
+
+def seed(
+    home: Home,
+    options: SwarmOptions,
+    *,
+    paths: Sequence[Path] = (),
+    stop: threading.Event,
+    on_event: OnEvent = ignore,
+) -> SeedTable:
+    """Seed until `stop` is set; what was given is returned. With `paths` (files, or folders of files) only the blobs that lie there.
+
+    Raises NotFoundError when nothing here can be seeded or a path is no known blob, NetworkError when the session
+    can't listen.
+    """
+    with Index.open(home) as index:
+        only = _blobs_at(index, paths, on_event) if paths else None
+        with Swarm(options) as swarm:
+            for endpoint in swarm.wait_listening(10.0):
+                on_event(Listening(endpoint=endpoint))
+            return _Seeder(index, swarm, only, on_event).run(stop)
+
+
+class _Seeder:
+    """What is being seeded now, kept equal to what the index says can be."""
+
+    def __init__(self, index: Index, swarm: Swarm, only: frozenset[str] | None, on_event: OnEvent) -> None:
+        self._index = index
+        self._swarm = swarm
+        self._only = only
+        self._on_event = on_event
+        self._seeds: dict[str, Seed] = {}
+        self._complained: set[str] = set()
+
+    def run(self, stop: threading.Event) -> SeedTable:
+        self._rescan()
+        if not self._seeds:
+            self._on_event(Note(message="nothing is whole here yet; waiting for a pull or publish to finish"))
+        next_table = next_scan = time.monotonic()
+        while not stop.is_set():
+            for happened in self._swarm.poll(0.25):
+                self._handle(happened)
+            now = time.monotonic()
+            if now >= next_scan:
+                self._rescan()
+                next_scan = now + RESCAN_EVERY
+            if now >= next_table:
+                self._on_event(self._table())
+                next_table = now + TABLE_EVERY
+        return self._table()
+
+    def _rescan(self) -> None:
+        found, troubles = seedable(self._index.blobs(), self._only)
+        for trouble in troubles:
+            if trouble not in self._complained:
+                self._complained.add(trouble)
+                self._on_event(Warned(message=trouble))
+        wanted = {item.b3: item for item in found}
+        for name, item in list(self._seeds.items()):
+            if wanted.get(item.b3) != item:
+                self._swarm.remove(name)
+                del self._seeds[name]
+        running = {item.b3 for item in self._seeds.values()}
+        for item in found:
+            if item.b3 not in running:
+                self._seeds[self._swarm.add_seed(item.torrent, item.path)] = item
+
+    def _handle(self, happened: SwarmEvent) -> None:
+        item = self._seeds.get(happened.torrent)
+        if isinstance(happened, DiskFailed) and item is not None:
+            self._on_event(Warned(message=f"stopped seeding {item.path}: {happened.message}"))
+            self._swarm.remove(happened.torrent)
+            del self._seeds[happened.torrent]
+        elif isinstance(happened, PeerBanned):
+            self._on_event(Note(message=f"banned {happened.endpoint}: it sent wrong bytes"))
+
+    def _table(self) -> SeedTable:
+        rows = []
+        for name, item in self._seeds.items():
+            status = self._swarm.status(name)
+            rows.append(
+                SeedRow(
+                    blob=item.b3,
+                    path=item.name,
+                    size=item.size,
+                    peers=status.peers,
+                    up_rate=status.up_rate,
+                    uploaded=status.uploaded,
+                )
+            )
+        return SeedTable(rows=tuple(rows))
+
+
+def _blobs_at(index: Index, paths: Sequence[Path], on_event: OnEvent) -> frozenset[str]:
+    found = set()
+    for path in paths:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            b3 = _blob_at(index, file.absolute(), on_event)
+            if b3 is not None:
+                found.add(b3)
+            elif not path.is_dir():
+                raise NotFoundError(
+                    f"{path} is no blob of a release known here", next_step="publish it, or pull its release first"
+                )
+    if not found:
+        raise NotFoundError("none of these files is a blob of a release known here", next_step="publish them first")
+    return frozenset(found)
+
+
+def _blob_at(index: Index, file: Path, on_event: OnEvent) -> str | None:
+    """The blob in a file: as recorded if the stamp is the same, else by reading it, if any blob has its size."""
+    known = index.location_at(file)
+    if known is not None and stamp_at(file) == known[1].stamp:
+        return known[0]
+    with open_source(file) as opened:
+        size = file.stat().st_size
+        if not index.blobs_of_size(size):
+            return None
+        on_event(Note(message=f"reading {file} to see which blob it is"))
+        hashes = hash_file(file, describe(opened, size).block_sizes, fd=opened.fileno())
+    b3 = b3_text(hashes.b3)
+    if index.blob(b3) is None:
+        return None
+    index.set_location(b3, file, hashes.stamp, in_store=False, verified_at=time.time())
+    return b3
