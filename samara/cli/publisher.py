@@ -36,18 +36,25 @@ command = click.Group(
     "--recovery", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Also write an encrypted copy of all keys here; needs a passphrase.",
 )  # fmt: skip
-def init(name: str, recovery: Path | None) -> None:
+@click.option(
+    "--kdf-rounds", type=click.IntRange(1, 10_000), metavar="N",
+    help="bcrypt rounds between a passphrase and the keys (default 64, just under a second a try).",
+)  # fmt: skip
+def init(name: str, recovery: Path | None, kdf_rounds: int | None) -> None:
     """Make keys and the unchanging identity NAME publishes under; prints the identity.
 
     SAMARA_PASSPHRASE, or your answer on a terminal, encrypts the keys.
     """
+    from samara.registry.trust.keys import KDF_ROUNDS
     from samara.registry.trust.publishers import init_publisher
 
     home = _writable_home()
     passphrase = choose_passphrase(f"the keys of {name}")
     if recovery is None and passphrase and screen.can_ask():
         recovery = _choose_recovery()
-    publisher = init_publisher(home, name, passphrase=passphrase, recovery=recovery, now=datetime.now(UTC))
+    publisher = init_publisher(
+        home, name, passphrase=passphrase, recovery=recovery, now=datetime.now(UTC), kdf_rounds=kdf_rounds or KDF_ROUNDS
+    )
     screen.note(f"made publisher {name}; its keys are in {publisher.folder}")
     if not passphrase:
         screen.warn(f"no passphrase: whoever can read {publisher.folder} can sign as {name} (set {ENV_PASSPHRASE})")

@@ -1,1 +1,9 @@
-"""seeder."""
+"""Floor 3: giving.
+
+Lives here: reading a GGUF's header (gguf_facts), the one pass that hashes a file (hashing), its torrent (torrent),
+publishing (publish), the libtorrent session (swarm, profiles) and seeding (seed).
+
+Must not live here: deciding what to fetch or whom to trust. libtorrent stops here: what leaves is a frozen event.
+
+Start reading: publish.py for the way in, swarm.py for the way out.
+"""

@@ -5,7 +5,7 @@
 
 Walks forward through one small window; decodes only the keys that facts need, and of arrays of strings (most of a real
 header) nothing but lengths. Every length and count is held against the file's size before it is used, and against the
-limits below, so that no file costs more than a few MB of memory or about a second, whatever it claims. Reads no tensor
+limits below, so that no file costs more than a few MB of memory or a second or two, whatever it claims. Reads no tensor
 data and judges no tokenizer: a file this module accepts may still be refused by an engine.
 
 The window is read, not mapped: a mapped file that somebody truncates meanwhile kills the process with SIGBUS.

@@ -14,6 +14,7 @@ from samara.schemas.errors import ExitCode
 from samara.schemas.references import is_identity
 
 KEY = "3vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"
+QUICK = ("--kdf-rounds", "1")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -64,7 +65,7 @@ def test_a_publisher_is_made_with_its_identity_alone_on_stdout(samara: Run) -> N
 
 
 def test_a_publisher_moves_house_by_its_recovery_file(samara: Run, tmp_path: Path) -> None:
-    made = samara("publisher", "init", "acme", "--recovery", "acme.recovery", "--json", passphrase="right")
+    made = samara("publisher", "init", "acme", *QUICK, "--recovery", "acme.recovery", "--json", passphrase="right")
     facts = json.loads(made.stdout)
     assert facts["recovery"] == "acme.recovery"
     assert all(key["encrypted"] for key in facts["keys"])
@@ -116,8 +117,6 @@ def test_a_name_is_not_given_to_a_second_publisher(samara: Run) -> None:
     "arguments",
     [
         ("trust", "add", "acme", "--identity", "acme"),
-        ("trust", "add", "../acme", "--identity", KEY),
-        ("trust", "add", "acme"),
         ("trust",),
         ("publisher", "init", "Not A Name"),
     ],
@@ -126,9 +125,8 @@ def test_what_cannot_be_meant_is_a_usage_error(samara: Run, arguments: tuple[str
     assert samara(*arguments, code=ExitCode.USAGE).stderr
 
 
-@pytest.mark.parametrize("arguments", [("publisher", "init"), ("trust", "add")])
-def test_help_shows_examples_and_exit_codes(samara: Run, arguments: tuple[str, ...]) -> None:
-    text = samara(*arguments, "--help").stdout
+def test_help_shows_examples_and_exit_codes(samara: Run) -> None:
+    text = samara("trust", "add", "--help").stdout
     assert "Examples:" in text
     assert "Exit codes: 0 ok, 2 usage" in text
 
@@ -173,7 +171,7 @@ if sys.platform != "win32":  # no pseudo-terminals there
         assert agreeing.end() == (ExitCode.OK, f"acme is {KEY}\n")
 
     def test_at_a_terminal_passphrase_and_recovery_place_are_asked_for(tmp_path: Path, samara: Run) -> None:
-        person = Terminal(tmp_path, "publisher", "init", "acme")
+        person = Terminal(tmp_path, "publisher", "init", "acme", *QUICK)
         person.answer("Passphrase for the keys of acme", "open sesame")
         person.answer("Repeat for confirmation", "open sesame")
         person.answer("recovery file to", "acme.recovery")

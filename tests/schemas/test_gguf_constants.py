@@ -26,14 +26,14 @@ def test_scalar_sizes_are_those_the_packages_reader_uses() -> None:
 
 
 def test_tensor_types_are_the_packages() -> None:
-    assert ours.TENSOR_TYPES == {
-        kind.value: (kind.name, *gguf.GGML_QUANT_SIZES[kind]) for kind in gguf.GGMLQuantizationType
-    }
+    theirs = {kind.value: (kind.name, *gguf.GGML_QUANT_SIZES[kind]) for kind in gguf.GGMLQuantizationType}
+    assert theirs == ours.TENSOR_TYPES
 
 
 def test_file_types_are_the_packages() -> None:
-    assert ours.FILE_TYPES == {
+    theirs = {
         kind.value: kind.name.removeprefix("MOSTLY_").removeprefix("ALL_")
         for kind in gguf.LlamaFileType
         if kind is not gguf.LlamaFileType.GUESSED
     }
+    assert theirs == ours.FILE_TYPES

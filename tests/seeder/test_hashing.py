@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import hashlib
 import os
@@ -193,7 +194,11 @@ class Once:
             self.act(self.path)
 
 
-@pytest.mark.parametrize("change", [append, truncate, empty, overwrite, replace, delete])
+# Windows lets nobody replace, delete or rename an open file, so that can't happen there.
+CHANGES = [append, truncate, empty, overwrite, *([replace, delete] if os.name == "posix" else [])]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_file_that_changes_meanwhile_is_refused(tmp_path: Path, change: Callable[[Path], None], threads: int) -> None:
     path = tmp_path / "blob"
@@ -213,18 +218,15 @@ def test_a_file_that_changed_since_it_was_cut_is_refused(tmp_path: Path) -> None
         hash_file(path, [99])
 
 
-def test_an_open_file_is_hashed_whatever_becomes_of_its_name(tmp_path: Path) -> None:
+def test_an_open_file_is_hashed_from_its_start_and_stays_open(tmp_path: Path) -> None:
     path = tmp_path / "blob"
     data = make(path, 5 * SMALL)
     with open_source(path) as file:
         file.read(100)
-        hashes = hash_file(path, [len(data)], fd=file.fileno(), chunk=SMALL, on_progress=Once(append_a_name, path))
-        assert not file.closed
-    check_against_plain_hashes(path.with_name("second name"), data, [len(data)], hashes)
-
-
-def append_a_name(path: Path) -> None:
-    path.rename(path.with_name("second name"))
+        hashes = hash_file("only a name", [len(data)], fd=file.fileno(), chunk=SMALL)
+        assert file.seek(0) == 0
+        assert file.read() == data
+    check_against_plain_hashes(path, data, [len(data)], hashes)
 
 
 def test_an_open_file_that_changes_is_refused_too(tmp_path: Path) -> None:
@@ -352,7 +354,7 @@ def test_ctrl_c_while_all_wait_for_the_workers(tmp_path: Path, monkeypatch: pyte
     def interrupt_first(level: bytes) -> bytes:
         if not interrupted.is_set():
             interrupted.set()
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            _thread.interrupt_main()
         return plain(level)
 
     monkeypatch.setattr(hashing, "_node", interrupt_first)

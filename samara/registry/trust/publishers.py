@@ -123,12 +123,12 @@ class KeyFacts:
 
 
 def key_facts(publisher: Publisher) -> tuple[KeyFacts, ...]:
-    """Every key of the newest root and every key file, whoever holds it. Opens none."""
+    """Every key held here, then those of the newest root that others hold. Opens none."""
     root = publisher.chain.newest
     keyids = {public: keyid for keyid, public in root.keys.items()}
     files = {record.public_bytes: record.file for record in publisher.keys}
     beacons = [root.beacon] if root.beacon else []
-    return tuple(_facts_of(publisher, p, keyids, files) for p in dict.fromkeys([*keyids, *beacons, *files]))
+    return tuple(_facts_of(publisher, p, keyids, files) for p in dict.fromkeys([*files, *keyids, *beacons]))
 
 
 def _facts_of(publisher: Publisher, public: bytes, keyids: Mapping[bytes, str], files: Mapping[bytes, str]) -> KeyFacts:

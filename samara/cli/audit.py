@@ -1,0 +1,52 @@
+"""`samara audit`: check everything under SAMARA_HOME and say what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from samara.cli.common import command as common_command
+from samara.cli.common import screen
+from samara.cli.progress import Progress
+from samara.cli.signals import terminate_like_ctrl_c
+from samara.registry.home import Home
+from samara.schemas.errors import ExitCode
+
+
+@common_command(
+    "audit",
+    examples="samara audit\nsamara audit --json > audit.json\nsamara audit --skip-blocks",
+    exits=(ExitCode.NOT_FOUND, ExitCode.STORE, ExitCode.FINDINGS, ExitCode.UNCHECKED, ExitCode.INTERRUPTED),
+)
+@click.option("--skip-blocks", is_flag=True, help="Don't read the blobs' bytes: signatures, index and leftovers only.")
+def command(*, skip_blocks: bool) -> int:
+    """Check signatures, index against disk, every block and leftovers. Changes nothing.
+
+    Exit 0: clean. 10: findings. 11: nothing wrong found, but something could not be checked.
+    """
+    from samara.fetcher.audit import findings, outcome
+    from samara.fetcher.audit_facts import collect
+
+    with terminate_like_ctrl_c(), Progress(screen) as progress:
+        facts = collect(Home.find(), read_blocks=not skip_blocks, on_event=progress)
+    found = findings(facts)
+    code = outcome(found)
+    counts = {"releases": len(facts.releases), "blobs": len(facts.blobs), "locations": len(facts.locations)}
+    lines = [
+        f"{item.level.value:<9} {item.rule:<22} {item.subject}: {item.message}"
+        + (f" — {item.next_step}" if item.next_step else "")
+        for item in found
+    ]
+    checked = ", ".join(f"{count} {name}" for name, count in counts.items())
+    verdict = {ExitCode.OK: "clean", ExitCode.FINDINGS: "findings"}.get(code, "could not check everything")
+    screen.result(
+        {
+            "outcome": code.name.lower(),
+            "blocks_read": not skip_blocks,
+            **counts,
+            "findings": [asdict(f) for f in found],
+        },
+        "\n".join([*lines, f"{verdict}: {checked}"]),
+    )
+    return int(code)

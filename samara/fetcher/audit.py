@@ -1,0 +1,204 @@
+"""`audit`, first half: the rules. Facts in, findings out. Touches no disk, network or clock, and repairs nothing.
+
+A fact is what was seen (`samara.fetcher.audit_facts` looks); a finding is what is wrong with it, with the rule that says
+so and the command that helps. A thing that could not be looked at is its own kind of finding: an audit that could not
+check is not a clean one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from samara.schemas.errors import ExitCode
+
+
+class Level(StrEnum):
+    """How bad a finding is. Notes don't fail an audit."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+    UNCHECKED = "unchecked"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing wrong: `rule` is stable, `subject` is what it is about."""
+
+    rule: str
+    level: Level
+    subject: str
+    message: str
+    next_step: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseFact:
+    """One stored release. `problem`: why its signature or manifest doesn't hold."""
+
+    name: str
+    manifest: str
+    problem: str | None
+    is_trust_problem: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlobFact:
+    """One blob of a good release, as the index describes it."""
+
+    b3: str
+    name: str
+    is_known: bool
+    blocks_match: bool
+    locations: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocationFact:
+    """One recorded location. `bad_blocks`: descriptions; None when the bytes were not or could not be read."""
+
+    b3: str
+    path: str
+    in_store: bool
+    exists: bool
+    stamp_matches: bool
+    is_read_only: bool
+    bad_blocks: tuple[str, ...] | None
+    whole_matches: bool
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftoverFact:
+    """A file in the store that nothing claims: `kind` is blob, partial, temporary or view."""
+
+    kind: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """Everything an audit looked at."""
+
+    index_damage: tuple[str, ...] = ()
+    releases: tuple[ReleaseFact, ...] = ()
+    blobs: tuple[BlobFact, ...] = ()
+    locations: tuple[LocationFact, ...] = ()
+    leftovers: tuple[LeftoverFact, ...] = ()
+    unchecked: tuple[tuple[str, str], ...] = ()
+
+
+def findings(facts: Facts) -> tuple[Finding, ...]:
+    """All findings, worst first, in a stable order."""
+    found = [
+        *_index(facts.index_damage),
+        *_releases(facts.releases),
+        *_blobs(facts.blobs),
+        *_locations(facts.locations),
+        *_leftovers(facts.leftovers),
+        *(
+            Finding(rule="unchecked", level=Level.UNCHECKED, subject=subject, message=why)
+            for subject, why in facts.unchecked
+        ),
+    ]
+    order = list(Level)
+    return tuple(sorted(found, key=lambda item: (order.index(item.level), item.rule, item.subject)))
+
+
+def outcome(found: Iterable[Finding]) -> ExitCode:
+    """Clean, findings, or could-not-check; findings win, because they are certain."""
+    levels = {item.level for item in found}
+    if levels & {Level.ERROR, Level.WARNING}:
+        return ExitCode.FINDINGS
+    return ExitCode.UNCHECKED if Level.UNCHECKED in levels else ExitCode.OK
+
+
+def _index(damage: Iterable[str]) -> Iterator[Finding]:
+    for text in damage:
+        yield Finding(
+            rule="index-damaged", level=Level.ERROR, subject="index", message=text,
+            next_step="move the index away; pull or publish again finds the blobs that are here",
+        )  # fmt: skip
+
+
+def _releases(releases: Iterable[ReleaseFact]) -> Iterator[Finding]:
+    for release in releases:
+        if release.problem is not None:
+            rule = "signature-bad" if release.is_trust_problem else "manifest-bad"
+            yield Finding(
+                rule=rule, level=Level.ERROR, subject=release.name, message=release.problem,
+                next_step="pull it again from its .samara file, or pin its publisher if you trust it",
+            )  # fmt: skip
+
+
+def _blobs(blobs: Iterable[BlobFact]) -> Iterator[Finding]:
+    for blob in blobs:
+        if not blob.is_known:
+            yield Finding(
+                rule="blob-unknown", level=Level.ERROR, subject=blob.name,
+                message=f"the index lacks blob {blob.b3} of this release", next_step=f"samara pull {blob.name}",
+            )  # fmt: skip
+            continue
+        if not blob.blocks_match:
+            yield Finding(
+                rule="index-blocks-differ", level=Level.ERROR, subject=blob.name,
+                message=f"the index's blocks of {blob.b3} are not its signed manifest's",
+                next_step="move the index away and pull or publish again",
+            )  # fmt: skip
+        if blob.locations == 0:
+            yield Finding(
+                rule="blob-not-here", level=Level.NOTE, subject=blob.name, message=f"blob {blob.b3} is not here",
+                next_step=f"samara pull {blob.name}",
+            )  # fmt: skip
+
+
+def _locations(locations: Iterable[LocationFact]) -> Iterator[Finding]:
+    for place in locations:
+        if not place.exists:
+            yield Finding(
+                rule="file-gone", level=Level.ERROR if place.in_store else Level.WARNING, subject=place.path,
+                message=f"held {place.b3} and is gone", next_step="pull its release again",
+            )  # fmt: skip
+        elif place.unreadable is not None:
+            yield Finding(rule="unchecked", level=Level.UNCHECKED, subject=place.path, message=place.unreadable)
+        elif place.bad_blocks:
+            more = f" (and {len(place.bad_blocks) - 1} more)" if len(place.bad_blocks) > 1 else ""
+            yield Finding(
+                rule="block-bad", level=Level.ERROR, subject=place.path, message=f"{place.bad_blocks[0]}{more}",
+                next_step="pull its release again: only what is wrong is fetched",
+            )  # fmt: skip
+        elif place.bad_blocks is not None and not place.whole_matches:
+            yield Finding(
+                rule="whole-bad", level=Level.ERROR, subject=place.path,
+                message=f"is not {place.b3} although each block is right",
+            )  # fmt: skip
+        elif not place.stamp_matches:
+            yield Finding(
+                rule="stamp-changed", level=Level.WARNING, subject=place.path,
+                message="was touched since it was verified" + ("" if place.bad_blocks is None else "; its bytes are right"),
+                next_step=f"samara verify {place.path}",
+            )  # fmt: skip
+        elif place.in_store and not place.is_read_only:
+            yield Finding(
+                rule="blob-writable", level=Level.WARNING, subject=place.path, message="a blob should be read-only",
+                next_step=f"chmod a-w {place.path}",
+            )  # fmt: skip
+
+
+def _leftovers(leftovers: Iterable[LeftoverFact]) -> Iterator[Finding]:
+    explain = {
+        "blob": ("a file among the blobs that the index doesn't know", "pull its release again, or delete it"),
+        "partial": ("a transfer that was not finished", "pull its release again, or delete the folder"),
+        "temporary": ("left by a process that was killed", "delete it"),
+        "view": ("points at a blob that isn't here", "pull its release again, or delete it"),
+    }
+    for leftover in leftovers:
+        message, next_step = explain[leftover.kind]
+        level = Level.NOTE if leftover.kind == "partial" else Level.WARNING
+        yield Finding(
+            rule=f"leftover-{leftover.kind}", level=level, subject=leftover.path,
+            message=f"{message} ({leftover.size:,} bytes)", next_step=next_step,
+        )  # fmt: skip
