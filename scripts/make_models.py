@@ -6,8 +6,8 @@
 
 `big` writes a GGUF of a real model's shape: the tensors, quantisation and header of Llama 3.2 1B as llama.cpp's Q4_0
 makes it, with a made-up vocabulary of the same size and random weights of sane scale. An engine loads and runs it; what
-it says is noise. No two of its blocks are equal. Tensors are written as a stream: memory is that of
-the header, whatever the size.
+it says is noise. No two of its blocks are equal. Tensors are written as a stream: memory is that of making the header
+(60 MB), whatever the size.
 
 `train` remakes tests/fixtures, small models that answer right; see tiny_model.py, which does it.
 """

@@ -3,12 +3,10 @@
     shape = describe(file, size)              any file: its layout, block sizes and, for a GGUF, its facts
     header, facts = read_gguf(file, size)     a file that must be one
 
-Walks forward through one small window; decodes only the keys that facts need, and of arrays of strings (most of a real
-header) nothing but lengths. Every length and count is held against the file's size before it is used, and against the
-limits below, so that no file costs more than a few MB of memory or a second or two, whatever it claims. Reads no tensor
-data and judges no tokenizer: a file this module accepts may still be refused by an engine.
-
-The window is read, not mapped: a mapped file that somebody truncates meanwhile kills the process with SIGBUS.
+Decodes only the keys that facts need, and of arrays of strings (most of a real header) nothing but lengths. Every
+length and count is held against the file's size before it is used, and against the limits here and in gguf_cursor.py:
+no file costs more than a few MB of memory or a second or two, whatever it claims. Reads no tensor data and judges no
+tokenizer: a file this module accepts may still be refused by an engine.
 
 Little-endian GGUF v2 and v3. Format: ggml's docs/gguf.md; what it leaves open is decided as llama.cpp does.
 """
@@ -16,10 +14,8 @@ Little-endian GGUF v2 and v3. Format: ggml's docs/gguf.md; what it leaves open i
 from __future__ import annotations
 
 import math
-import struct
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import suppress
 from itertools import pairwise
 from typing import BinaryIO, Final, NamedTuple
 
@@ -31,23 +27,18 @@ from samara.schemas.gguf_constants import (
     MAGIC,
     MAX_DIMENSIONS,
     SCALAR_BYTES,
-    SIGNED,
     TENSOR_TYPES,
-    UNSIGNED,
     VERSIONS,
     ValueType,
 )
 from samara.schemas.layouts import Layout, fixed_blocks, gguf_blocks
+from samara.seeder.gguf_cursor import DAMAGED, WINDOW, Cursor
 
-WINDOW: Final = 256 * 1024
-
-# Limits of what we are willing to walk: several times what any model in use has, small enough to be harmless.
-MAX_HEADER_BYTES: Final = 256 * 1024 * 1024  # the largest seen, with a whole tokenizer.json as one value: about 50 MB
-MAX_KEYS: Final = 4_096  # seen: under 100
-MAX_KEY_BYTES: Final = 1_024  # the format allows 65,535; seen: under 100
-MAX_TENSORS: Final = 16_384  # seen: about 1,700
+# Limits of what we are willing to walk: several times what real models need, small enough to be harmless.
+MAX_KEYS: Final = 4_096  # real headers have tens
+MAX_KEY_BYTES: Final = 1_024  # the format allows 65,535; real ones have tens
+MAX_TENSORS: Final = 16_384  # large mixtures of experts have one or two thousand
 MAX_TENSOR_NAME_BYTES: Final = 128  # llama.cpp 64, stable-diffusion.cpp 128
-MAX_STEPS: Final = 4 * 1024 * 1024  # array elements visited one by one; seen: 0.8 million strings
 MAX_NESTING: Final = 4
 NESTED_ARRAY_STEPS: Final = 16  # an array within an array costs us about as much as so many strings
 MAX_ARCHITECTURE_BYTES: Final = 64
@@ -60,11 +51,7 @@ CONTEXT_LENGTH: Final = ".context_length"
 
 UNKNOWN: Final = "unknown"
 
-_DAMAGED: Final = "the file is truncated or damaged: get it again"
 _NEWER: Final = "a newer version of samara may know it"
-
-_U32: Final = struct.Struct("<I")
-_U64: Final = struct.Struct("<Q")
 
 
 class Shape(NamedTuple):
@@ -107,7 +94,7 @@ def read_gguf(file: BinaryIO, size: int, *, window: int = WINDOW) -> tuple[GgufH
     Raises MalformedError, saying what was expected and found, for anything that breaks the format or our limits;
     OSError if the file can't be read. `window` (at least 1,024 bytes) is how much is read at once.
     """
-    cursor = _Cursor(file, size, window)
+    cursor = Cursor(file, size, window)
     version = _read_version(cursor)
     cursor.where = "counts"
     tensor_count = cursor.count(MAX_TENSORS, "tensors")
@@ -141,142 +128,7 @@ class _TensorInfo(NamedTuple):
     name: str
 
 
-class _Cursor:
-    """A position in the header, and the checks that every step forward needs.
-
-    `where` names what is being read, for messages.
-    """
-
-    def __init__(self, file: BinaryIO, size: int, window: int) -> None:
-        self.at = 0
-        self.where = "preamble"
-        self._file = file
-        self._size = size
-        self._limit = min(size, MAX_HEADER_BYTES)
-        self._window_bytes = window
-        self._window = b""
-        self._base = 0
-        self._steps_left = MAX_STEPS
-
-    def u32(self) -> int:
-        return self._unpack(_U32)
-
-    def u64(self) -> int:
-        return self._unpack(_U64)
-
-    def take(self, length: int) -> bytes:
-        """The next `length` bytes, which the caller has bounded to less than a window."""
-        index = self._load(length)
-        self.at += length
-        return self._window[index : index + length]
-
-    def count(self, most: int, what: str) -> int:
-        """A 64-bit count that may be at most `most`."""
-        found = self.u64()
-        if found > most:
-            raise MalformedError(f"GGUF {self.where}: too many {what}", expected=f"at most {most}", actual=found)
-        return found
-
-    def text(self, most: int) -> str:
-        """A string of at most `most` bytes."""
-        length = self.u64()
-        if length > most:
-            raise MalformedError(f"GGUF {self.where}: text too long", expected=f"at most {most} bytes", actual=length)
-        raw = self.take(length)
-        try:
-            return raw.decode()
-        except UnicodeDecodeError:
-            raise MalformedError(f"GGUF {self.where}: text is not UTF-8", actual=repr(raw[:40])) from None
-
-    def value_type(self) -> ValueType:
-        number = self.u32()
-        try:
-            return ValueType(number)
-        except ValueError:
-            raise MalformedError(
-                f"GGUF {self.where}: unknown value type", expected=f"0 to {max(ValueType)}", actual=number
-            ) from None
-
-    def integer(self, kind: ValueType) -> int:
-        """A value of any integer type."""
-        if kind not in UNSIGNED and kind not in SIGNED:
-            raise MalformedError(f"GGUF {self.where}: wrong type", expected="an integer", actual=kind.name)
-        return int.from_bytes(self.take(SCALAR_BYTES[kind]), "little", signed=kind in SIGNED)
-
-    def skip(self, length: int) -> None:
-        self._require(length)
-        self.at += length
-
-    def skip_strings(self, count: int) -> None:
-        """Pass over `count` strings: the only loop here that runs hundreds of thousands of times on a good file."""
-        self._require(count * _U64.size)
-        self.spend(count)
-        length_at = _U64.unpack_from
-        passed = 0
-        while passed < count:
-            index = self._load(_U64.size)
-            window = self._window
-            # Reading past the window raises, which is cheaper than to compare on every string.
-            with suppress(struct.error, OverflowError):
-                for passed in range(passed, count):  # noqa: B007, B020  (goes on where the last window ended)
-                    index += 8 + length_at(window, index)[0]
-                passed = count
-            self.at = self._base + index
-        self._require(0)
-
-    def spend(self, steps: int) -> None:
-        """Account for work that a few bytes can ask for."""
-        self._steps_left -= steps
-        if self._steps_left < 0:
-            raise MalformedError(
-                f"GGUF {self.where}: more array elements than any model has",
-                expected=f"at most {MAX_STEPS} in all",
-                actual=f"{MAX_STEPS - self._steps_left}",
-            )
-
-    def require_each(self, count: int, smallest: int) -> None:
-        """Refuse a count whose elements can't fit the file even at their smallest."""
-        self._require(count * smallest)
-
-    def _unpack(self, form: struct.Struct) -> int:
-        index = self._load(form.size)
-        self.at += form.size
-        number: int = form.unpack_from(self._window, index)[0]
-        return number
-
-    def _require(self, length: int) -> None:
-        end = self.at + length
-        if end > self._size:
-            raise MalformedError(
-                f"GGUF {self.where} runs past the end of the file",
-                expected=f"an end within {self._size} bytes",
-                actual=f"{end}",
-                next_step=_DAMAGED,
-            )
-        if end > self._limit:
-            raise MalformedError(
-                "GGUF header is too large", expected=f"at most {MAX_HEADER_BYTES} bytes", actual=f"{end} or more"
-            )
-
-    def _load(self, length: int) -> int:
-        """Make the next `length` bytes part of the window; their index in it."""
-        index = self.at - self._base
-        if index + length <= len(self._window):
-            return index
-        self._require(length)
-        self._file.seek(self.at)
-        self._window = self._file.read(min(self._window_bytes, self._limit - self.at))
-        self._base = self.at
-        if len(self._window) < length:
-            raise MalformedError(
-                "file became shorter while it was read",
-                expected=f"{self._size} bytes",
-                actual=f"{self._base + len(self._window)}",
-            )
-        return 0
-
-
-def _read_version(cursor: _Cursor) -> int:
+def _read_version(cursor: Cursor) -> int:
     magic = cursor.take(len(MAGIC))
     if magic != MAGIC:
         raise MalformedError("not a GGUF: wrong magic", expected=repr(MAGIC), actual=repr(magic))
@@ -292,7 +144,7 @@ def _read_version(cursor: _Cursor) -> int:
     raise MalformedError("GGUF version", expected=wanted, actual=version)
 
 
-def _read_keys(cursor: _Cursor, count: int) -> tuple[tuple[KeySpan, ...], _Known]:
+def _read_keys(cursor: Cursor, count: int) -> tuple[tuple[KeySpan, ...], _Known]:
     spans: dict[str, KeySpan] = {}
     known: _Known = {}
     for number in range(1, count + 1):
@@ -317,7 +169,7 @@ def _read_keys(cursor: _Cursor, count: int) -> tuple[tuple[KeySpan, ...], _Known
     return tuple(spans.values()), known
 
 
-def _read_architecture(cursor: _Cursor, kind: ValueType) -> str:
+def _read_architecture(cursor: Cursor, kind: ValueType) -> str:
     _require_string(cursor, kind)
     name = cursor.text(MAX_ARCHITECTURE_BYTES)
     # It is printed to terminals of people who did not make the file.
@@ -326,12 +178,12 @@ def _read_architecture(cursor: _Cursor, kind: ValueType) -> str:
     return name
 
 
-def _require_string(cursor: _Cursor, kind: ValueType) -> None:
+def _require_string(cursor: Cursor, kind: ValueType) -> None:
     if kind is not ValueType.STRING:
         raise MalformedError(f"GGUF {cursor.where}: wrong type", expected="a string", actual=kind.name)
 
 
-def _skip_value(cursor: _Cursor, kind: ValueType) -> None:
+def _skip_value(cursor: Cursor, kind: ValueType) -> None:
     if kind is ValueType.STRING:
         cursor.skip(cursor.u64())
     elif kind is ValueType.ARRAY:
@@ -340,14 +192,14 @@ def _skip_value(cursor: _Cursor, kind: ValueType) -> None:
         cursor.skip(SCALAR_BYTES[kind])
 
 
-def _skip_array(cursor: _Cursor, depth: int) -> None:
+def _skip_array(cursor: Cursor, depth: int) -> None:
     if depth > MAX_NESTING:
         raise MalformedError(f"GGUF {cursor.where}: arrays nested too deep", expected=f"at most {MAX_NESTING}")
     kind, count = cursor.value_type(), cursor.u64()
     if kind is ValueType.STRING:
         cursor.skip_strings(count)
     elif kind is ValueType.ARRAY:
-        cursor.require_each(count, _U32.size + _U64.size)
+        cursor.require_each(count, 4 + 8)
         cursor.spend(count * NESTED_ARRAY_STEPS)
         for _ in range(count):
             _skip_array(cursor, depth + 1)
@@ -363,7 +215,7 @@ def _alignment(known: _Known) -> int:
     return alignment
 
 
-def _read_tensor_infos(cursor: _Cursor, count: int, alignment: int) -> list[_TensorInfo]:
+def _read_tensor_infos(cursor: Cursor, count: int, alignment: int) -> list[_TensorInfo]:
     infos: dict[str, _TensorInfo] = {}
     for number in range(1, count + 1):
         cursor.where = f"tensor {number} of {count}"
@@ -375,7 +227,7 @@ def _read_tensor_infos(cursor: _Cursor, count: int, alignment: int) -> list[_Ten
     return list(infos.values())
 
 
-def _read_tensor_info(cursor: _Cursor, name: str, alignment: int) -> _TensorInfo:
+def _read_tensor_info(cursor: Cursor, name: str, alignment: int) -> _TensorInfo:
     rank = cursor.u32()
     if rank > MAX_DIMENSIONS:
         raise MalformedError(
@@ -410,7 +262,7 @@ def _place_tensors(infos: Iterable[_TensorInfo], data_at: int, size: int) -> tup
                 f"GGUF tensor {span.name!r} runs past the end of the file",
                 expected=f"an end within {size} bytes",
                 actual=span.end,
-                next_step=_DAMAGED,
+                next_step=DAMAGED,
             )
     for span, following in pairwise(spans):
         if following.start < span.end:
