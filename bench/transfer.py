@@ -4,7 +4,8 @@
 
 Each round copies the model with `cp`, gets it with curl from nginx, publishes it, pulls it from a running
 `samara seed` in a fresh SAMARA_HOME, and pulls it again with a SIGKILL at 63 % and a rerun. Everything is on loopback
-and on one disk. Ratios are of medians. The model is made once and kept in DIR (default: .cache/bench). Needs Linux, nginx and curl.
+and on one disk. Ratios are of medians. The model is made once and kept in DIR (default: .cache/bench). Needs Linux,
+nginx and curl.
 """
 
 from __future__ import annotations

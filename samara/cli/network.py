@@ -51,6 +51,7 @@ def swarm_options(
     small: bool,
 ) -> SwarmOptions:
     """The options as `samara.seeder.swarm` takes them. Raises UsageError."""
+    from samara.seeder.profiles import PROFILES
     from samara.seeder.swarm import ANY_ADDRESS, SwarmOptions, parse_endpoint
 
     for endpoint in listen:
@@ -62,7 +63,7 @@ def swarm_options(
         port_mapping=not no_upnp,
         upload_limit=parse_rate(up),
         download_limit=parse_rate(down),
-        profile="small" if small else "fast",
+        profile=PROFILES["small" if small else "fast"],
     )
     return options.without_discovery() if no_discovery else options
 

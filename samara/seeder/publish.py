@@ -181,7 +181,7 @@ def _names(files: Sequence[Path]) -> list[str]:
 
 def _mirrors(names: Sequence[str], urls: Sequence[str]) -> dict[str, list[str]]:
     """Each file's mirror URLs. A URL ending in / is a folder; any other is the one file itself."""
-    from urllib.parse import quote  # noqa: PLC0415
+    from urllib.parse import quote
 
     found: dict[str, list[str]] = {name: [] for name in names}
     for url in urls:

@@ -27,6 +27,7 @@ from samara.seeder.swarm import DiskFailed, PeerBanned, Swarm, SwarmEvent, Swarm
 
 TABLE_EVERY = 1.0  # seconds between SeedTable events
 RESCAN_EVERY = 2.0  # seconds between looks at the index
+TRUSTED_FOR = 7 * 86400  # seconds after which an untouched file's pieces are hashed again before they are given
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,10 +39,11 @@ class Seed:
     path: Path
     size: int
     name: str
+    check_first: bool
 
 
 def seedable(
-    blobs: Iterable[BlobRecord], only: frozenset[str] | None = None
+    blobs: Iterable[BlobRecord], only: frozenset[str] | None = None, *, now: float
 ) -> tuple[tuple[Seed, ...], tuple[str, ...]]:
     """(what can be seeded, why something can't). `only`: the blobs (b3 text) to consider, all when None."""
     seeds: list[Seed] = []
@@ -66,7 +68,16 @@ def seedable(
             troubles.append(f"the index has another blob's torrent for {blob.b3} — run: samara audit")
             continue
         name = blob.file_name or torrent.name
-        seeds.append(Seed(b3=blob.b3, torrent=torrent.canonical, path=place.path, size=blob.size, name=name))
+        seeds.append(
+            Seed(
+                b3=blob.b3,
+                torrent=torrent.canonical,
+                path=place.path,
+                size=blob.size,
+                name=name,
+                check_first=now - place.verified_at > TRUSTED_FOR,
+            )
+        )
     return tuple(seeds), tuple(troubles)
 
 
@@ -78,7 +89,7 @@ def seed(
     stop: threading.Event,
     on_event: OnEvent = ignore,
 ) -> SeedTable:
-    """Seed until `stop` is set; what was given is returned. With `paths` (files, or folders of files) only the blobs that lie there.
+    """Seed until `stop` is set; what was given is returned. `paths` (files, or folders of files) narrow it to their blobs.
 
     Raises NotFoundError when nothing here can be seeded or a path is no known blob, NetworkError when the session
     can't listen.
@@ -120,20 +131,20 @@ class _Seeder:
         return self._table()
 
     def _rescan(self) -> None:
-        found, troubles = seedable(self._index.blobs(), self._only)
+        found, troubles = seedable(self._index.blobs(), self._only, now=time.time())
         for trouble in troubles:
             if trouble not in self._complained:
                 self._complained.add(trouble)
                 self._on_event(Warned(message=trouble))
         wanted = {item.b3: item for item in found}
         for name, item in list(self._seeds.items()):
-            if wanted.get(item.b3) != item:
+            if item.b3 not in wanted or wanted[item.b3].path != item.path:
                 self._swarm.remove(name)
                 del self._seeds[name]
         running = {item.b3 for item in self._seeds.values()}
         for item in found:
             if item.b3 not in running:
-                self._seeds[self._swarm.add_seed(item.torrent, item.path)] = item
+                self._seeds[self._swarm.add_seed(item.torrent, item.path, check_first=item.check_first)] = item
 
     def _handle(self, happened: SwarmEvent) -> None:
         item = self._seeds.get(happened.torrent)

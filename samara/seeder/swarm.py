@@ -24,7 +24,7 @@ from typing import Any
 import libtorrent as lt
 
 from samara.schemas.errors import MalformedError, NetworkError, UsageError
-from samara.seeder.profiles import PROFILES
+from samara.seeder.profiles import PROFILES, Profile
 from samara.seeder.torrent import torrent_info
 
 _USER_AGENT = "samara"
@@ -51,7 +51,7 @@ class SwarmOptions:
     port_mapping: bool = True
     upload_limit: int = 0
     download_limit: int = 0
-    profile: str = "fast"
+    profile: Profile = PROFILES["fast"]
 
     def without_discovery(self) -> SwarmOptions:
         """The same, talking only to peers it is told of."""
@@ -170,7 +170,7 @@ class Swarm:
     """One session. Use as a context manager."""
 
     def __init__(self, options: SwarmOptions) -> None:
-        profile = PROFILES[options.profile]
+        profile = options.profile
         parameters = lt.session_params()
         settings: Any = dict(profile.settings)
         settings.update(
@@ -221,13 +221,17 @@ class Swarm:
 
     # -- torrents ------------------------------------------------------------------------------------------------
 
-    def add_seed(self, torrent: bytes, path: Path) -> str:
+    def add_seed(self, torrent: bytes, path: Path, *, check_first: bool) -> str:
         """Give the whole file at `path`, in place, to its swarm. Returns the torrent's name here (v2 infohash).
 
-        Pieces are checked before they are first given (libtorrent's seed mode): a rotten file bans nobody.
+        With `check_first` each piece is hashed before it is first given (libtorrent's seed mode), which costs as much
+        processor time as giving it; without, the file must have been verified lately.
         """
         parameters = _parameters(torrent, path.parent, path.name)
-        parameters.flags |= lt.torrent_flags.seed_mode
+        if check_first:
+            parameters.flags |= lt.torrent_flags.seed_mode
+        else:
+            parameters.have_pieces = [True] * parameters.ti.num_pieces()
         return self._add(parameters)
 
     def add_fetch(self, torrent: bytes, path: Path, have: Sequence[bool], *, mirrors: Iterable[str] = ()) -> str:

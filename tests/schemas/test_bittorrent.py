@@ -300,7 +300,7 @@ def nodes_of(value: Bdecoded, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...
     return [path] + [found for key, child in children for found in nodes_of(child, (*path, key))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_value_in_any_place_is_refused_or_harmless(data: st.DataObject) -> None:
     top: Any = torrent(data.draw(st.integers(1, 4)))
@@ -320,7 +320,7 @@ def test_any_value_in_any_place_is_refused_or_harmless(data: st.DataObject) -> N
     assert parse_blob_torrent(parsed.canonical) == parsed
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.data())
 def test_any_flipped_byte_is_refused_or_harmless(data: st.DataObject) -> None:
     good = bytearray(hybrid_torrent(NAME, hashes_for(data.draw(st.integers(1, 3)))))

@@ -287,4 +287,4 @@ class CoverageAgainstSets(RuleBasedStateMachine):
 
 
 TestCoverageAgainstSets = CoverageAgainstSets.TestCase
-TestCoverageAgainstSets.settings = settings(max_examples=60, deadline=None)
+TestCoverageAgainstSets.settings = settings(max_examples=40, deadline=None)

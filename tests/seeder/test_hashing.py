@@ -91,7 +91,7 @@ def check_against_plain_hashes(path: Path, data: bytes, cuts: list[int], hashes:
     assert hashes.stamp == Stamp.of(path.stat())
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=sizes(),
     borders=st.lists(st.integers(1, 3 * MIB), max_size=40),

@@ -157,14 +157,14 @@ def test_another_reading_of_the_torrent_becomes_our_error(monkeypatch: pytest.Mo
         torrent_info(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=300))
 def test_noise_is_refused(data: bytes) -> None:
     with pytest.raises(SamaraError):
         torrent_info(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_a_damaged_torrent_is_refused_or_still_one_of_ours(data: st.DataObject) -> None:
     good = bytearray(tiny())
