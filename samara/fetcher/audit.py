@@ -1,8 +1,8 @@
 """`audit`, first half: the rules. Facts in, findings out. Touches no disk, network or clock, and repairs nothing.
 
-A fact is what was seen (`samara.fetcher.audit_facts` looks); a finding is what is wrong with it, with the rule that says
-so and the command that helps. A thing that could not be looked at is its own kind of finding: an audit that could not
-check is not a clean one.
+A fact is what was seen (`samara.fetcher.audit_facts` looks); a finding is what is wrong with it, with the rule that
+says so and the command that helps. A thing that could not be looked at is its own kind of finding: an audit that could
+not check is not a clean one.
 """
 
 from __future__ import annotations
@@ -176,9 +176,10 @@ def _locations(locations: Iterable[LocationFact]) -> Iterator[Finding]:
                 message=f"is not {place.b3} although each block is right",
             )  # fmt: skip
         elif not place.stamp_matches:
+            was_read = "" if place.bad_blocks is None else "; its bytes are right"
             yield Finding(
                 rule="stamp-changed", level=Level.WARNING, subject=place.path,
-                message="was touched since it was verified" + ("" if place.bad_blocks is None else "; its bytes are right"),
+                message=f"was touched since it was verified{was_read}",
                 next_step=f"samara verify {place.path}",
             )  # fmt: skip
         elif place.in_store and not place.is_read_only:

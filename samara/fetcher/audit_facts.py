@@ -43,7 +43,7 @@ def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore)
             index_damage=damage,
             releases=tuple(releases),
             blobs=tuple(_blob(index, file, name, blobs.get(b3)) for b3, (file, name) in files.items()),
-            locations=tuple(_locations(blobs.values(), files, read_blocks, on_event)),
+            locations=tuple(_locations(blobs.values(), files, read_blocks=read_blocks, on_event=on_event)),
             leftovers=tuple(_leftovers(home, blobs)),
         )
 
@@ -75,16 +75,16 @@ def _blob(index: Index, file: ReleaseFile, name: str, blob: BlobRecord | None) -
 
 
 def _locations(
-    blobs: Iterable[BlobRecord], files: dict[str, tuple[ReleaseFile, str]], read_blocks: bool, on_event: OnEvent
+    blobs: Iterable[BlobRecord], files: dict[str, tuple[ReleaseFile, str]], *, read_blocks: bool, on_event: OnEvent
 ) -> Iterator[LocationFact]:
     for blob in blobs:
         for place in blob.locations:
             file = files.get(blob.b3)
-            yield _location(place, blob.b3, file[0] if file else None, read_blocks, on_event)
+            yield _location(place, blob.b3, file[0] if file else None, read_blocks=read_blocks, on_event=on_event)
 
 
 def _location(
-    place: Location, b3: str, file: ReleaseFile | None, read_blocks: bool, on_event: OnEvent
+    place: Location, b3: str, file: ReleaseFile | None, *, read_blocks: bool, on_event: OnEvent
 ) -> LocationFact:  # fmt: skip
     stamp = stamp_at(place.path)
     bad: tuple[str, ...] | None = None

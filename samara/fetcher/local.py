@@ -41,13 +41,12 @@ def locate(home: Home, reference: str) -> LocalRelease:
         release = resolved.release
         view = home.models / resolved.alias / release.model / release.tag
         files = tuple(
-            LocalFile(file=file, path=_visible(home, index, file, view / file.path, reference))
-            for file in release.files
+            LocalFile(file=file, path=_visible(index, file, view / file.path, reference)) for file in release.files
         )
     return LocalRelease(reference=resolved.reference, files=files)
 
 
-def _visible(home: Home, index: Index, file: ReleaseFile, view: Path, reference: str) -> Path:
+def _visible(index: Index, file: ReleaseFile, view: Path, reference: str) -> Path:
     blob = index.blob(file.b3)
     place = None if blob is None else whole_copy(blob)
     if place is not None:

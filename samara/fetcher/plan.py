@@ -1,4 +1,4 @@
-"""Plans a pull: what is here, what must come, whether there is room and anybody to ask. Touches no disk, network, clock."""
+"""Plans a pull: what is here, what must come, is there room, is there anybody to ask. No disk, network or clock."""
 
 from __future__ import annotations
 

@@ -7,9 +7,7 @@ This file is the loop and its order; deciding is `plan`, one blob's work is `tra
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,13 +21,12 @@ from samara.registry.durable import make_folder, write_durably
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, stamp_at, whole_copy
-from samara.schemas.errors import NetworkError, SamaraError
+from samara.schemas.errors import SamaraError
 from samara.schemas.events import (
     FileReady,
     Note,
     OnEvent,
     PullPlanned,
-    PullProgress,
     Reached,
     SourceRejected,
     WaitingForOther,
@@ -37,7 +34,6 @@ from samara.schemas.events import (
     ignore,
 )
 from samara.schemas.manifest import ReleaseFile
-from samara.schemas.rates import RateMeter
 from samara.seeder.swarm import Flushed, Swarm, SwarmOptions
 
 LAST_FLUSH = 3.0  # seconds a pull that ends early waits for its last bytes to be written

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stamp:
-    """Size (bytes), modification time (ns), inode and device of one file. Any difference means: unverified."""
+    """Size (bytes), modification time (ns) and inode of one file. Any difference means: unverified.
+
+    The device's number is kept for people but not compared: a NAS, a network or USB disk may get another one at each
+    mount, and nobody wants a whole collection read again after a reboot.
+    """
 
     size: int
     mtime_ns: int
     inode: int
-    device: int
+    device: int = field(compare=False)
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Stamp:

@@ -89,7 +89,7 @@ def seed(
     stop: threading.Event,
     on_event: OnEvent = ignore,
 ) -> SeedTable:
-    """Seed until `stop` is set; what was given is returned. `paths` (files, or folders of files) narrow it to their blobs.
+    """Seed until `stop` is set; what was given is returned. With `paths` (files, or folders of them) only their blobs.
 
     Raises NotFoundError when nothing here can be seeded or a path is no known blob, NetworkError when the session
     can't listen.

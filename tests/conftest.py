@@ -1,0 +1,1 @@
+"""Makes `tests/` importable (`from support import …`): pytest puts the folder of a conftest on the path."""

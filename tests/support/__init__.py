@@ -1,0 +1,10 @@
+"""Real parts for tests of the main job: releases, homes, seeders, liars, mirrors, `samara` processes. No test in here.
+
+    world       blobs, homes, publishing; what a home must look like when nothing is left over
+    swarms      seeders and liars as libtorrent sessions in this process
+    pulls       one pull in a thread of this process
+    processes   `samara` as a process of its own, read line by line
+    mirrors     an HTTP server with ranges that can lie, refuse or stop early
+
+Everything that waits takes a limit and fails with what it has seen so far; nothing sleeps. Loopback addresses only.
+"""

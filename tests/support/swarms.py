@@ -1,0 +1,64 @@
+"""Seeders and liars: real libtorrent sessions in this process, on loopback, with rate caps that hold there too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from samara.seeder.swarm import Swarm, SwarmOptions, parse_endpoint
+
+from support.world import Shelf
+
+LISTEN_WITHIN = 30.0  # seconds
+HONEST = "127.0.0.1"
+LIAR = "127.0.0.2"  # libtorrent bans by address
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A session that gives one shelf's blobs."""
+
+    swarm: Swarm
+    names: tuple[str, ...]
+    endpoint: tuple[str, int]
+
+    @property
+    def text(self) -> str:
+        """HOST:PORT."""
+        return f"{self.endpoint[0]}:{self.endpoint[1]}"
+
+    @property
+    def uploaded(self) -> int:
+        """Payload bytes given so far."""
+        return sum(self.swarm.status(name).uploaded for name in self.names)
+
+
+def loopback(host: str = HONEST, *, up: int = 0, down: int = 0) -> SwarmOptions:
+    """A session on a free port of `host` that finds nobody by itself. Caps in bytes per second."""
+    return SwarmOptions(listen=(f"{host}:0",), upload_limit=up, download_limit=down).without_discovery()
+
+
+@contextmanager
+def seeding(published: Shelf, *, up: int = 0, host: str = HONEST) -> Iterator[Peer]:
+    """Give every blob of `published` from where it lies."""
+    with Swarm(loopback(host, up=up)) as swarm:
+        names = tuple(
+            swarm.add_seed(published.torrents[file.b3], source)
+            for file, source in zip(published.release.files, published.sources, strict=True)
+            if file.b3 in published.torrents
+        )
+        yield Peer(swarm=swarm, names=names, endpoint=_endpoint(swarm))
+
+
+@contextmanager
+def lying(published: Shelf, bytes_at: Path, *, up: int = 0, host: str = LIAR) -> Iterator[Peer]:
+    """Claim every piece of the blob while holding other bytes: `have_pieces` is believed, nothing is checked."""
+    with Swarm(loopback(host, up=up)) as swarm:
+        name = swarm.add_fetch(published.torrent, bytes_at, [True] * published.only.piece_count)
+        yield Peer(swarm=swarm, names=(name,), endpoint=_endpoint(swarm))
+
+
+def _endpoint(swarm: Swarm) -> tuple[str, int]:
+    return parse_endpoint(swarm.wait_listening(LISTEN_WITHIN)[0])
