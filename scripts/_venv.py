@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 if sys.version_info < (3, 11):  # noqa: UP036  (the very thing to find out)
-    sys.exit("Samara needs Python 3.11 or newer; this is {}. Try: python3.13 {}".format(sys.version.split()[0], sys.argv[0]))  # noqa: E501, UP032  # fmt: skip
+    sys.exit("Samara needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": try python3.13 " + sys.argv[0])
 
 import hashlib
 import json
@@ -69,7 +69,7 @@ def make_venv(folder: Path) -> None:
 
 
 def pip_install(folder: Path, *what: str) -> None:
-    """pip with the tested versions, also for what builds the package. Where from is pip's own configuration's matter."""
+    """pip with the tested versions, also for what builds the package. From where is for pip's configuration to say."""
     names = {"PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"}  # pip before 25.3 knows only the first
     pins = {name: " ".join([*os.environ.get(name, "").split(), CONSTRAINTS.as_uri()]) for name in names}
     command = [str(python_in(folder)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what]

@@ -18,7 +18,7 @@ from samara.registry.trust.publishers import (
     list_publishers,
     load_publisher,
 )
-from samara.registry.trust.recovery import MAX_RECOVERY_BYTES
+from samara.registry.trust.recovery import MAX_RECOVERY_BYTES, Recovery, pack_recovery
 from samara.registry.trust.signing import verify_envelope
 from samara.schemas.errors import MalformedError, NotFoundError, StoreError, TrustError, UsageError
 from trust_kit import NOW, QUICK, home_at, line_of, payload_of, quick_publisher
@@ -274,6 +274,40 @@ def test_a_recovery_file_with_a_foreign_key_restores_nothing(home: Home, tmp_pat
         import_publisher(elsewhere, file, lambda _: "right", now=NOW)
 
 
+def test_a_recovery_file_with_two_keys_exchanged_restores_nothing(home: Home, tmp_path: Path) -> None:
+    file, elsewhere = tmp_path / "acme.recovery", home_at(tmp_path / "elsewhere")
+    recovered(home, file)
+    value = json.loads(file.read_bytes())
+    first, second = value["keys"][:2]
+    first["sealed"], second["sealed"] = second["sealed"], first["sealed"]
+    file.write_text(json.dumps(value))
+    with pytest.raises(TrustError, match="is not a key of publisher"):
+        import_publisher(elsewhere, file, lambda _: "right", now=NOW)
+
+
+@pytest.mark.parametrize("name", ["../root.key", "/tmp/root.key", "publisher.json", "root.key\n", ".key", "ROOT.key"])
+def test_a_recovery_file_writes_key_files_only_into_its_folder(home: Home, tmp_path: Path, name: str) -> None:
+    file, elsewhere = tmp_path / "acme.recovery", home_at(tmp_path / "elsewhere")
+    recovered(home, file)
+    value = json.loads(file.read_bytes())
+    value["keys"][0]["file"] = name
+    file.write_text(json.dumps(value))
+    with pytest.raises(MalformedError, match="not a recovery file"):
+        import_publisher(elsewhere, file, lambda _: "right", now=NOW)
+
+
+def test_a_key_in_the_clear_never_gets_into_a_recovery_file(home: Home) -> None:
+    key, publisher = new_key(), quick_publisher(home)
+    material = Recovery(
+        name="acme",
+        created=publisher.created,
+        roots=publisher.chain.roots,
+        keys=((publisher.keys[0], seal_key(key, None)),),
+    )
+    with pytest.raises(UsageError, match="needs a passphrase"):
+        pack_recovery(material)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -283,7 +317,6 @@ def test_a_recovery_file_with_a_foreign_key_restores_nothing(home: Home, tmp_pat
         {"roots": ["not base64!"]},
         {"roots": ["e30="]},
         {"keys": []},
-        {"keys": [{"file": "../root.key", "use": "root", "public": "00" * 32, "sealed": "x"}]},
         {"keys": [{"file": "root.key", "use": "root", "public": "00" * 32, "sealed": "x"}] * 2},
         {"keys": [{"file": "root.key", "use": "root", "public": "00" * 32, "sealed": "\u00e9"}]},
         {"keys": 7},

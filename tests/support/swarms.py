@@ -41,11 +41,11 @@ def loopback(host: str = HONEST, *, up: int = 0, down: int = 0) -> SwarmOptions:
 
 
 @contextmanager
-def seeding(published: Shelf, *, up: int = 0, host: str = HONEST) -> Iterator[Peer]:
+def seeding(published: Shelf, *, up: int = 0, host: str = HONEST, check_first: bool = False) -> Iterator[Peer]:
     """Give every blob of `published` from where it lies."""
     with Swarm(loopback(host, up=up)) as swarm:
         names = tuple(
-            swarm.add_seed(published.torrents[file.b3], source)
+            swarm.add_seed(published.torrents[file.b3], source, check_first=check_first)
             for file, source in zip(published.release.files, published.sources, strict=True)
             if file.b3 in published.torrents
         )

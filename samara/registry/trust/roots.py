@@ -268,8 +268,8 @@ def _shape(value: object, what: str) -> _RootFile:
         raise MalformedError(f"{what}, field {place}: {first['msg']}") from None
     roles = shape.signed.roles
     for role in (roles.root, roles.targets, roles.snapshot, roles.timestamp):
-        if len(set(role.keyids)) != len(role.keyids) or not set(role.keyids) <= shape.signed.keys.keys():
-            raise MalformedError(f"{what} names a key twice, or one it doesn't list")
+        if not set(role.keyids) <= shape.signed.keys.keys():
+            raise MalformedError(f"{what} gives a role to a key that it doesn't list")
     return shape
 
 
