@@ -145,7 +145,7 @@ def _fetch(work: Path, profile: Profile) -> None:
         while not flushed:
             for happened in swarm.poll(1.0):
                 if isinstance(happened, Downloading):
-                    swarm.connect(name, [("127.0.0.1", PORT)])
+                    swarm.begin(name, [("127.0.0.1", PORT)])
                 elif isinstance(happened, Finished):
                     swarm.flush(name)
                 flushed = flushed or isinstance(happened, Flushed)

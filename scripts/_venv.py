@@ -73,8 +73,9 @@ def pip_install(folder: Path, *what: str) -> None:
     names = {"PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"}  # pip before 25.3 knows only the first
     pins = {name: " ".join([*os.environ.get(name, "").split(), CONSTRAINTS.as_uri()]) for name in names}
     command = [str(python_in(folder)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what]
-    if subprocess.run(command, env=clean_environment(**pins), check=False).returncode:
-        raise Failed(f"pip could not install ({' '.join(command)}); its reason is above")
+    done = subprocess.run(command, env=clean_environment(**pins), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Failed(f"pip could not install: {' '.join(command)}\n{done.stdout}{done.stderr}".rstrip())
 
 
 def requirements(*groups: str) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from samara.fetcher.partial import Partial
 from samara.fetcher.plan import FileFacts, Plan, plan_pull, require_room, require_sources
 from samara.fetcher.resolve import Resolved, resolve
-from samara.fetcher.transfer import State, Transfer
+from samara.fetcher.transfer import CHECKPOINT_SECONDS, State, Transfer
 from samara.fetcher.verify import recheck
 from samara.fetcher.watch import Watch
 from samara.registry.durable import make_folder, write_durably
@@ -42,7 +42,7 @@ GIVE_UP_AFTER = 120.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullOptions:
-    """Where from and where to. `give_up_after`: seconds without a byte."""
+    """Where from and where to. Seconds: `give_up_after` without a byte, `checkpoint_seconds` between durable records."""
 
     swarm: SwarmOptions = field(default_factory=SwarmOptions)
     peers: tuple[tuple[str, int], ...] = ()
@@ -50,6 +50,7 @@ class PullOptions:
     peer_to_peer: bool = True
     to: Path | None = None
     give_up_after: float = GIVE_UP_AFTER
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
     @property
     def discovery(self) -> bool:
@@ -243,6 +244,7 @@ class _Pulling:
             self._resolved.verified.torrents[file.b3],
             partial,
             mirrors=file.mirrors if self._options.mirrors else (),
+            checkpoint_seconds=self._options.checkpoint_seconds,
             on_event=self._on_event,
         )
         stack.callback(transfer.close)

@@ -29,6 +29,7 @@ from samara.schemas.events import Note, OnEvent, Reached, SourceRejected
 from samara.schemas.manifest import Block, ReleaseFile
 from samara.schemas.ranges import Bitmap, Coverage
 from samara.seeder.swarm import (
+    WRONG_BYTES,
     DiskFailed,
     Finished,
     Flushed,
@@ -64,6 +65,7 @@ class Transfer:
         partial: Partial,
         *,
         mirrors: tuple[str, ...],
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
         on_event: OnEvent,
     ) -> None:
         self.file = file
@@ -76,6 +78,7 @@ class Transfer:
         self._torrent = torrent
         self._partial = partial
         self._mirrors = mirrors
+        self._checkpoint_seconds = checkpoint_seconds
         self._on_event = on_event
         recovered = recover(partial, torrent.hashes, len(file.blocks))
         self._have = set(recovered.pieces)
@@ -134,7 +137,7 @@ class Transfer:
         elif isinstance(happened, Flushed):
             self._after_flush()
         elif isinstance(happened, PeerBanned):
-            self._reject("peer", happened.endpoint, "sent wrong bytes and was banned")
+            self._reject("peer", happened.endpoint, WRONG_BYTES)
         elif isinstance(happened, MirrorFailed):
             self._reject("mirror", happened.url, happened.reason)
         elif isinstance(happened, DiskFailed):
@@ -148,7 +151,7 @@ class Transfer:
             self._saving = None
         if self.state is State.FETCHING:
             self._sample(swarm)
-            due = now - self._saved_at >= CHECKPOINT_SECONDS and self.done_bytes > self._saved_bytes
+            due = now - self._saved_at >= self._checkpoint_seconds and self.done_bytes > self._saved_bytes
             if (due or self.done_bytes - self._saved_bytes >= CHECKPOINT_BYTES) and self._idle():
                 self._saved_at, self._saved_bytes = now, self.done_bytes
                 self._flush(swarm)

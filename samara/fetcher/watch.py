@@ -12,11 +12,22 @@ from samara.fetcher.transfer import State, Transfer
 from samara.schemas.errors import NetworkError
 from samara.schemas.events import PullProgress
 from samara.schemas.rates import RateMeter
-from samara.seeder.swarm import Downloading, ListenFailed, PeerLost, Swarm, SwarmEvent, parse_endpoint
+from samara.seeder.swarm import (
+    WRONG_BYTES,
+    Downloading,
+    ListenFailed,
+    MirrorFailed,
+    PeerBanned,
+    PeerLost,
+    Swarm,
+    SwarmEvent,
+    parse_endpoint,
+)
 
 PROGRESS_EVERY = 0.25  # seconds
 RETELL_EVERY = 3.0  # seconds between tries of told peers while none is connected
 UTP_AFTER = 10.0  # seconds without anybody over TCP
+NAMED = 4  # sources in the message when a pull gives up
 
 
 class Watch:
@@ -29,14 +40,18 @@ class Watch:
         self._last_progress = self._told_at = self._alone_since = now
         self._last_bytes = -1
         self._shown_at = 0.0
-        self._last_loss = "nobody answered"
+        self._losses: dict[str, str] = {}
 
     def handle(self, swarm: Swarm, happened: SwarmEvent) -> None:
         """Tell a fresh torrent its peers; remember why the last connection was lost."""
         if isinstance(happened, Downloading):
-            swarm.connect(happened.torrent, self._peers)
+            swarm.begin(happened.torrent, self._peers)
         elif isinstance(happened, PeerLost):
-            self._last_loss = f"{happened.endpoint}: {happened.reason}"
+            self._losses.setdefault(happened.endpoint, happened.reason)
+        elif isinstance(happened, MirrorFailed):
+            self._losses[happened.url] = happened.reason
+        elif isinstance(happened, PeerBanned):
+            self._losses[happened.endpoint] = WRONG_BYTES
         elif isinstance(happened, ListenFailed) and parse_endpoint(happened.endpoint)[1] != 0:
             raise NetworkError(
                 f"can't listen on {happened.endpoint} ({happened.message})", next_step="choose another --listen address"
@@ -81,6 +96,11 @@ class Watch:
                 swarm.connect(transfer.name, self._peers)
         if has_stalled(now=now, last_progress=self._last_progress, give_up_after=self._give_up_after):
             raise NetworkError(
-                f"nothing came for {self._give_up_after:.0f} s ({self._last_loss})",
+                f"nothing came for {self._give_up_after:.0f} s ({self._why()})",
                 next_step="everything fetched so far is kept: run the same command again later",
             )
+
+    def _why(self) -> str:
+        """The last few sources and what became of them."""
+        named = [f"{source}: {reason}" for source, reason in self._losses.items()]
+        return "; ".join(named[-NAMED:]) or "nobody answered"

@@ -17,6 +17,7 @@ from samara.schemas.errors import MalformedError
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_PAYLOAD_BYTES = 32 * 1024 * 1024
 MAX_SIGNATURES = 32
+MAX_JSON_MARKS = 2 * 1024 * 1024  # of the bytes , [ { in one document: the largest manifest has half as many
 _KEYID = re.compile(r"[0-9a-f]{64}\Z")
 
 
@@ -74,7 +75,7 @@ def _signature(value: object) -> Signature:
 
 
 def base64_bytes(value: object, what: str, *, limit: int) -> bytes:
-    """Strictly decode standard base64 of 1…`limit` bytes. Raises MalformedError."""
+    """Decode standard base64 of 1…`limit` bytes in its one canonical form (RFC 4648 §3.5). Raises MalformedError."""
     if not isinstance(value, str) or not value:
         raise MalformedError(f"{what} is missing or not text")
     if len(value) > (limit + 2) // 3 * 4:
@@ -83,6 +84,8 @@ def base64_bytes(value: object, what: str, *, limit: int) -> bytes:
         decoded = base64.b64decode(value.encode("ascii"), validate=True)
     except (binascii.Error, UnicodeEncodeError):
         raise MalformedError(f"{what} is not base64") from None
+    if base64.b64encode(decoded).decode() != value:
+        raise MalformedError(f"{what} is not canonical base64", expected="padding bits of zero")
     if not 0 < len(decoded) <= limit:
         raise MalformedError(f"{what} has a wrong size", expected=f"1…{limit} bytes", actual=len(decoded))
     return decoded
@@ -93,10 +96,16 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
-def strict_json(data: bytes, what: str) -> object:
-    """Parse JSON, refusing duplicate keys, NaN, bad UTF-8 and absurd nesting. Raises MalformedError."""
-    try:
-        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+def strict_json(data: bytes | bytearray, what: str) -> object:
+    """Parse JSON, refusing duplicate keys, NaN, what isn't UTF-8, and absurd nesting. Raises MalformedError.
+
+    A value needs two or three bytes of text and a hundred of memory, so their number is bounded before parsing too.
+    """
+    marks = sum(map(data.count, (b",", b"[", b"{")))
+    if marks > MAX_JSON_MARKS:
+        raise MalformedError(f"{what} has too many values", expected=f"≤ {MAX_JSON_MARKS} of , [ {{", actual=marks)
+    try:  # decoded here: json.loads would guess UTF-16 and 32, drop a byte order mark and let surrogates through
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:120]
         raise MalformedError(f"{what} is not valid JSON ({reason})") from None

@@ -46,7 +46,7 @@ class GgufHeader:
 class GgufFacts(BaseModel):
     """What a person chooses a GGUF by; travels in the manifest."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
 
     architecture: str = Field(max_length=64)
     parameter_count: int = Field(ge=0, lt=2**63)

@@ -8,26 +8,30 @@ nobody re-serialises them.
 
 from __future__ import annotations
 
+import hashlib
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from itertools import accumulate
+from stringprep import in_table_a1
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from samara.schemas.bittorrent import MAX_PIECE, MIN_PIECE, magnet, piece_count, piece_length_for
-from samara.schemas.digests import B3Text, Hex40, Hex64, b3, b3_raw, sha256_raw
+from samara.schemas.digests import B3Text, Hex40, Hex64, b3, b3_raw, sha256_raw, sha256_text
 from samara.schemas.envelope import base64_bytes, canonical_json, strict_json
 from samara.schemas.errors import MalformedError
 from samara.schemas.gguf import GgufFacts
+from samara.schemas.layouts import BLOCK, MAX_BLOCKS
 from samara.schemas.references import Identity, Name, is_device_name, is_name
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "urn:x-samara:release:v1"
 MAX_FILES = 4096
-MAX_BLOCKS = 16_384
 MAX_MIRRORS = 32
 INLINE_LIMIT = 64 * 1024
 MAX_SIZE = 2**53  # what JSON numbers carry exactly everywhere
@@ -45,6 +49,11 @@ class Role(StrEnum):
     OTHER = "other"
 
 
+# What category a character has, and whether it has one, changes with Unicode's version, and with it would which
+# manifests are valid: so only what Unicode 3.2 had (RFC 3454 table A.1 lists the rest), less what can't be seen.
+_NO_PATH = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+
+
 def check_path(path: str) -> str:
     """A file's path inside a release: relative, portable, unable to leave the folder. Raises ValueError."""
     if not path or len(path.encode()) > 1024:
@@ -54,9 +63,9 @@ def check_path(path: str) -> str:
     for part in path.split("/"):
         if part in {"", ".", ".."}:
             raise ValueError("path must be relative, without empty, '.' or '..' parts")
-        if len(part.encode()) > 200 or part[-1] in ". " or part[0] == " " or is_device_name(part):
+        if len(part.encode()) > 200 or part[-1] in ". " or part[0] in ". " or is_device_name(part):
             raise ValueError("path has a part no filesystem should be asked for")
-        if any(c in '\\:*?"<>|' or unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn"} for c in part):
+        if any(c in '\\:*?"<>|' or in_table_a1(c) or unicodedata.category(c) in _NO_PATH for c in part):
             raise ValueError("path has a character that isn't portable")
     return path
 
@@ -67,15 +76,28 @@ def _check_name(name: str) -> str:
     return name
 
 
+_MIRROR = re.compile(r"https?://[!-.0-~][!-~]*")  # a host, then anything printable in ASCII
+
+
 def _check_mirror(url: str) -> str:
-    if not url.startswith(("https://", "http://")) or any(c.isspace() or ord(c) < 33 for c in url):
-        raise ValueError("mirror must be an http(s) URL")
+    if not _MIRROR.fullmatch(url):
+        raise ValueError("mirror must be an http(s) URL in printable ASCII")
     return url
+
+
+def _check_created(text: str) -> str:
+    datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007  (there is such a moment; nobody asks which)
+    return text
 
 
 FilePath = Annotated[str, StringConstraints(max_length=1024), AfterValidator(check_path)]
 SafeName = Annotated[Name, AfterValidator(_check_name)]
 MirrorUrl = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_mirror)]
+Created = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"),
+    AfterValidator(_check_created),
+]
 
 
 class _Wire(BaseModel):
@@ -116,6 +138,9 @@ class FileEntry(_Wire):
         total = sum(block.size for block in self.blocks)
         if total != self.size:
             raise ValueError(f"blocks add up to {total} bytes, the file has {self.size}")
+        largest = max(block.size for block in self.blocks)
+        if largest > max(BLOCK, self.size // (MAX_BLOCKS // 4)):  # readers hold a whole block in memory
+            raise ValueError(f"a block of {largest} bytes is too large for a file of {self.size}")
         if self.torrent is not None and self.torrent.piece_length != piece_length_for(self.size):
             raise ValueError(f"piece length must be {piece_length_for(self.size)} for {self.size} bytes")
         if self.torrent is None and self.inline is None:
@@ -144,7 +169,7 @@ class Predicate(_Wire):
     model: SafeName
     tag: SafeName
     version: int = Field(ge=1, lt=MAX_SIZE)
-    created: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+    created: Created
     license: str | None = Field(default=None, max_length=256)
     description: str | None = Field(default=None, max_length=8192)
     upstream: UpstreamEntry | None = None
@@ -185,7 +210,18 @@ class Statement(_Wire):
         folders = {"/".join(n.split("/")[:i]) for n in folded for i in range(1, n.count("/") + 1)}
         if folders & set(folded):
             raise ValueError("a file's path is also the folder of another file")
+        self._say_one_thing_of_each_blob()
         return self
+
+    def _say_one_thing_of_each_blob(self) -> None:
+        known: dict[str, tuple[object, ...]] = {}
+        for subject, file in zip(self.subject, self.predicate.files, strict=True):
+            blob = subject.digest.blake3
+            if len(file.blocks) == 1 and file.blocks[0].b3[3:] != blob:
+                raise ValueError("the only block of a file must have the file's digest")
+            facts = (subject.digest.sha256, file.size, file.layout, file.blocks, file.torrent)
+            if known.setdefault(blob, facts) != facts:
+                raise ValueError("two files with one blake3 digest differ in what is said of their bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -296,11 +332,7 @@ def _release(statement: Statement, payload: bytes) -> Release:
     predicate = statement.predicate
     files = []
     for entry, subject in zip(predicate.files, statement.subject, strict=True):
-        inline = None
-        if entry.inline is not None:
-            inline = base64_bytes(entry.inline, f"inline bytes of {entry.path}", limit=INLINE_LIMIT)
-            if len(inline) != entry.size or b3(inline) != f"b3:{subject.digest.blake3}":
-                raise MalformedError(f"inline bytes of {entry.path} don't match its digest")
+        inline = None if entry.inline is None else _inline_bytes(entry.inline, entry, subject.digest)
         files.append(
             ReleaseFile(
                 path=entry.path,
@@ -330,6 +362,18 @@ def _release(statement: Statement, payload: bytes) -> Release:
         base_model=predicate.base_model,
         files=tuple(files),
     )
+
+
+def _inline_bytes(text: str, entry: FileEntry, digest: SubjectDigest) -> bytes:
+    data = base64_bytes(text, f"inline bytes of {entry.path}", limit=INLINE_LIMIT)
+    found = [b3(data), sha256_text(hashlib.sha256(data).digest())]
+    at = 0
+    for block in entry.blocks:
+        found.append(b3(data[at : at + block.size]))
+        at += block.size
+    if at != len(data) or found != [f"b3:{digest.blake3}", f"sha256:{digest.sha256}", *(b.b3 for b in entry.blocks)]:
+        raise MalformedError(f"inline bytes of {entry.path} don't match its digests")
+    return data
 
 
 def build_payload(predicate: Predicate, digests: list[tuple[str, str]]) -> bytes:

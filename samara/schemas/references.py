@@ -30,7 +30,7 @@ Identity = Annotated[str, StringConstraints(pattern=f"^{IDENTITY_PATTERN}$", max
 _NAME = re.compile(NAME_PATTERN + r"\Z")
 _IDENTITY = re.compile(IDENTITY_PATTERN + r"\Z")
 _WINDOWS_DEVICES = frozenset(
-    ["con", "prn", "aux", "nul", *(f"com{i}" for i in range(10)), *(f"lpt{i}" for i in range(10))]
+    ["con", "prn", "aux", "nul", "conin$", "conout$", *(port + i for port in ("com", "lpt") for i in "0123456789¹²³")]
 )
 
 

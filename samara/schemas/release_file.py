@@ -7,7 +7,6 @@ An untrusted container: every part proves itself, so nothing here is believed, o
 from __future__ import annotations
 
 import base64
-import io
 from dataclasses import dataclass
 
 import zstandard
@@ -31,6 +30,7 @@ MAX_COMPRESSED_BYTES = 64 * 1024 * 1024
 MAX_JSON_BYTES = 2 * MAX_PAYLOAD_BYTES + 64 * 1024 * 1024
 _MAX_WINDOW = 8 * 1024 * 1024
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_FEED = 256  # compressed bytes taken at once: 3 of them may ask for a zstd block of 128 KiB, so these for 11 MB at most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,15 +75,23 @@ def unpack_release(data: bytes) -> ReleaseBundle:
     )
 
 
-def _decompress(data: bytes) -> bytes:
-    # A frame may declare any size, and `decompress(max_output_size=…)` believes it: read through a bounded stream.
+def _decompress(data: bytes) -> bytearray:
+    """Exactly one zstd frame → its content. What a frame declares of its size is not believed."""
+    frame = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
+    body = bytearray()
+    at = 0
     try:
-        reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(io.BytesIO(data))
-        body: bytes = reader.read(MAX_JSON_BYTES + 1)
+        while at < len(data) and not frame.eof:
+            body += frame.decompress(data[at : at + _FEED])
+            at += _FEED
+            if len(body) > MAX_JSON_BYTES:
+                raise MalformedError("release file unpacks to too much", expected=f"≤ {MAX_JSON_BYTES} bytes")
     except zstandard.ZstdError as error:
         raise MalformedError(f"release file is damaged ({error})") from None
-    if len(body) > MAX_JSON_BYTES:
-        raise MalformedError("release file unpacks to too much", expected=f"≤ {MAX_JSON_BYTES} bytes")
+    if not frame.eof:
+        raise MalformedError("release file ends early", next_step="get it again")
+    if frame.unused_data or at < len(data):
+        raise MalformedError("release file goes on after its end", next_step="get it again")
     return body
 
 

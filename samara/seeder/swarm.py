@@ -24,6 +24,7 @@ from typing import Any
 import libtorrent as lt
 
 from samara.schemas.errors import MalformedError, NetworkError, UsageError
+from samara.seeder.mirrors import MirrorBook
 from samara.seeder.profiles import PROFILES, Profile
 from samara.seeder.torrent import torrent_info
 
@@ -38,6 +39,7 @@ _ALERTS = (
 )
 
 
+WRONG_BYTES = "sent wrong bytes and was banned"
 ANY_ADDRESS = ("0.0.0.0:0", "[::]:0")  # every interface, ports chosen by the system
 
 
@@ -93,7 +95,7 @@ class PeerBanned(SwarmEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MirrorFailed(SwarmEvent):
-    """A mirror gave an error or wrong bytes and is not asked again in this session."""
+    """A mirror gave an error or wrong bytes; at least for a while it is not asked again."""
 
     url: str
     reason: str
@@ -159,7 +161,7 @@ class TorrentStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceBytes:
-    """Payload received so far from one open connection."""
+    """Payload received so far from one open connection. `source`: its HOST:PORT."""
 
     source: str
     is_mirror: bool
@@ -203,8 +205,7 @@ class Swarm:
             parameters.disk_io_constructor = "posix_disk_io_constructor"
         self._session: Any = lt.session(parameters)
         self._handles: dict[str, Any] = {}
-        self._mirror_errors: dict[str, str] = {}
-        self._banned: set[str] = set()
+        self._mirrors = MirrorBook(_known_addresses)
         if options.upload_limit or options.download_limit:
             self._cap_local_peers_too()
 
@@ -235,12 +236,24 @@ class Swarm:
         return self._add(parameters)
 
     def add_fetch(self, torrent: bytes, path: Path, have: Sequence[bool], *, mirrors: Iterable[str] = ()) -> str:
-        """Fetch into the file at `path`, believing that the pieces in `have` are already there."""
+        """Fetch into the file at `path`, believing that the pieces in `have` are already there.
+
+        It asks nobody until `begin`, which belongs to its Downloading event.
+        """
         parameters = _parameters(torrent, path.parent, path.name)
+        parameters.flags |= lt.torrent_flags.paused
         if any(have):
             parameters.have_pieces = list(have)
         parameters.url_seeds = list(mirrors)
-        return self._add(parameters)
+        name = self._add(parameters)
+        self._mirrors.add(name, parameters.url_seeds)
+        return name
+
+    def begin(self, name: str, peers: Iterable[tuple[str, int]]) -> None:
+        """Start to fetch, from these peers (host, port) first. Raises NetworkError for a host that has no address."""
+        # resuming connects to known peers at once; a running torrent gets them at libtorrent's next whole second
+        self.connect(name, peers)
+        self._handles[name].resume()
 
     def remove(self, name: str) -> None:
         """Stop with one torrent; its file stays."""
@@ -272,8 +285,13 @@ class Swarm:
         """Wait up to `timeout` seconds for something to happen; everything that has, in order."""
         self._session.wait_for_alert(max(0, int(timeout * 1000)))
         events: list[SwarmEvent] = []
+        unexplained = self._mirrors.unexplained()
         for alert in self._session.pop_alerts():
             events.extend(self._translate(alert))
+        still = self._mirrors.unexplained()
+        for torrent, url in (pair for pair in unexplained if pair in still):
+            self._mirrors.forget_unexplained(torrent, url)
+            events.append(MirrorFailed(torrent=torrent, url=url, reason="failed for no reason given"))
         return tuple(events)
 
     def wait_listening(self, timeout: float) -> tuple[str, ...]:
@@ -313,8 +331,9 @@ class Swarm:
         found = []
         for peer in self._handles[name].get_peer_info():
             is_mirror = peer.connection_type != lt.peer_info.standard_bittorrent
-            source = _mirror_name(peer) if is_mirror else format_endpoint(peer.ip)
-            found.append(SourceBytes(source=source, is_mirror=is_mirror, downloaded=peer.total_download))
+            found.append(
+                SourceBytes(source=format_endpoint(peer.ip), is_mirror=is_mirror, downloaded=peer.total_download)
+            )
         return tuple(found)
 
     def _add(self, parameters: Any) -> str:
@@ -348,27 +367,34 @@ class Swarm:
         elif kind == "hash_failed_alert":
             yield PieceFailed(torrent=_name(alert), piece=int(alert.piece_index))
         elif kind == "peer_ban_alert":
-            endpoint = format_endpoint(alert.endpoint)
-            self._banned.add(endpoint)
-            yield PeerBanned(torrent=_name(alert), endpoint=endpoint)
+            yield self._banned(_name(alert), alert.endpoint)
         elif kind == "url_seed_alert":
-            yield MirrorFailed(torrent=_name(alert), url=str(alert.server_url), reason=self._why_mirror(alert))
+            if alert.error.value():
+                yield MirrorFailed(torrent=_name(alert), url=str(alert.server_url()), reason=_why(alert.error))
+            else:
+                self._mirrors.failed(_name(alert), str(alert.server_url()))
         elif kind == "peer_disconnected_alert":
-            endpoint, reason = format_endpoint(alert.endpoint), str(alert.error.message())
-            self._mirror_errors[_name(alert)] = reason
-            yield PeerLost(torrent=_name(alert), endpoint=endpoint, reason=reason)
+            yield from self._lost(_name(alert), alert.endpoint, str(alert.error.message()))
         elif kind in {"file_error_alert", "torrent_error_alert"}:
-            yield DiskFailed(torrent=_name(alert), errno=int(alert.error.value()), message=str(alert.error.message()))
+            yield DiskFailed(torrent=_name(alert), errno=_errno(alert.error), message=str(alert.error.message()))
         elif kind == "listen_succeeded_alert":
             if "tcp" in str(alert.socket_type).lower():
                 yield ListeningOn(endpoint=format_endpoint((str(alert.address), int(alert.port))))
         elif kind == "listen_failed_alert":
             yield ListenFailed(endpoint=f"{alert.address}:{alert.port}", message=str(alert.error.message()))
 
-    def _why_mirror(self, alert: Any) -> str:
-        # HTTP failures read "failed: Success" here; their reason came with the disconnect just before
-        reason = str(alert.error.message()) if int(alert.error.value()) else ""
-        return reason or self._mirror_errors.get(_name(alert), "") or "gave wrong bytes or no answer"
+    def _banned(self, torrent: str, endpoint: tuple[str, int]) -> SwarmEvent:
+        url = self._mirrors.banned(torrent, endpoint)
+        if url is not None:
+            return MirrorFailed(torrent=torrent, url=url, reason=WRONG_BYTES)
+        return PeerBanned(torrent=torrent, endpoint=format_endpoint(endpoint))
+
+    def _lost(self, torrent: str, endpoint: tuple[str, int], reason: str) -> Iterator[SwarmEvent]:
+        url = self._mirrors.lost(torrent, endpoint)
+        if url is not None:
+            yield MirrorFailed(torrent=torrent, url=url, reason=reason)
+        elif not self._mirrors.is_liar(torrent, endpoint):
+            yield PeerLost(torrent=torrent, endpoint=format_endpoint(endpoint), reason=reason)
 
 
 def format_endpoint(endpoint: tuple[str, int]) -> str:
@@ -410,13 +436,25 @@ def _addresses(host: str, port: int) -> list[tuple[str, int]]:
     return list(dict.fromkeys((str(item[4][0]), port) for item in found))
 
 
+def _known_addresses(host: str, port: int) -> list[tuple[str, int]]:
+    try:
+        return _addresses(host, port)
+    except NetworkError:
+        return []
+
+
+def _why(error: Any) -> str:
+    message = str(error.message())
+    return WRONG_BYTES if message == "peer banned" else message
+
+
+def _errno(error: Any) -> int:
+    # other categories number their errors too, from 1 on
+    return int(error.value()) if error.category().name() in {"system", "generic"} else 0
+
+
 def _name(alert: Any) -> str:
     try:
         return str(alert.handle.info_hashes().v2)
     except RuntimeError:  # the torrent was removed while its last alerts were on their way
         return ""
-
-
-def _mirror_name(peer: Any) -> str:
-    client = peer.client.decode(errors="replace") if isinstance(peer.client, bytes) else str(peer.client)
-    return client or format_endpoint(peer.ip)

@@ -57,7 +57,6 @@ def test_a_publisher_is_made_with_its_identity_alone_on_stdout(samara: Run) -> N
 
     page = samara("publisher", "show").stdout
     assert f"samara trust add acme --identity {identity}" in page
-    assert json.loads(samara("trust", "list", "--json").stdout)["pins"][0]["identity"] == identity
 
     again = samara("publisher", "init", "acme", code=ExitCode.USAGE)
     assert identity in again.stderr
@@ -84,18 +83,16 @@ def test_a_recovery_file_without_passphrase_is_refused(samara: Run, tmp_path: Pa
     done = samara("publisher", "init", "acme", "--recovery", "acme.recovery", code=ExitCode.USAGE)
     assert "needs a passphrase" in done.stderr
     assert not (tmp_path / "acme.recovery").exists()
-    assert "no publisher on this machine" in samara("publisher", "show", code=ExitCode.NOT_FOUND).stderr
 
 
 def test_trust_is_given_listed_and_taken_back(samara: Run) -> None:
-    assert "no publisher is pinned" in samara("trust", "list").stderr
     first = json.loads(samara("trust", "add", "acme", "--identity", KEY, "--yes", "--json").stdout)
     assert (first["alias"], first["identity"], first["new"]) == ("acme", KEY, True)
     again = json.loads(samara("trust", "add", "acme", "--identity", f"samara:{KEY.upper()}", "--json").stdout)
     assert again == {**first, "new": False}
-    assert KEY in samara("trust", "list").stdout
+    assert json.loads(samara("trust", "list", "--json").stdout)["pins"][0]["identity"] == KEY
     assert samara("trust", "remove", "acme").stdout == KEY + "\n"
-    samara("trust", "remove", "acme", code=ExitCode.NOT_FOUND)
+    assert "no publisher is pinned" in samara("trust", "remove", "acme", code=ExitCode.NOT_FOUND).stderr
 
 
 def test_without_a_terminal_trust_is_given_and_said(samara: Run) -> None:
@@ -161,11 +158,11 @@ if sys.platform != "win32":  # no pseudo-terminals there
             os.close(self.master)
             return code, out
 
-    def test_at_a_terminal_trust_is_asked_for(tmp_path: Path, samara: Run) -> None:
+    def test_at_a_terminal_trust_is_asked_for(tmp_path: Path) -> None:
         refusing = Terminal(tmp_path, "trust", "add", "acme", "--identity", KEY)
         refusing.answer("[y/N]", "n")
         assert refusing.end() == (ExitCode.USAGE, "")
-        assert samara("trust", "list").stdout == ""
+        assert not (tmp_path / "home").exists()
         agreeing = Terminal(tmp_path, "trust", "add", "acme", "--identity", KEY)
         agreeing.answer("3vla mkvw", "y")
         assert agreeing.end() == (ExitCode.OK, f"acme is {KEY}\n")

@@ -259,13 +259,13 @@ def test_fuzz_any_bytes_of_the_file(world: World, data: st.DataObject) -> None:
     opens_as_signed_or_not_at_all(mutated(data, pack_release(world.bundle)), world)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_fuzz_any_place_in_the_container(world: World, data: st.DataObject) -> None:
     opens_as_signed_or_not_at_all(packed(disturbed(data, wire(world.bundle))), world)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data(), part=st.sampled_from(["root", "payload", "sig", "torrent"]))
 def test_fuzz_any_part_inside_its_wrapping(world: World, data: st.DataObject, part: str) -> None:
     value = wire(world.bundle)
@@ -279,7 +279,7 @@ def test_fuzz_any_part_inside_its_wrapping(world: World, data: st.DataObject, pa
     opens_as_signed_or_not_at_all(packed(value), world)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_fuzz_manifests_that_acme_did_sign(world: World, data: st.DataObject) -> None:
     """A publisher's own nonsense must not crash a reader either."""

@@ -332,7 +332,7 @@ def _paths(value: object, at: tuple[str | int, ...] = ()) -> list[tuple[str | in
     return [at, *(path for key, item in items for path in _paths(item, (*at, key)))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_whatever_stands_anywhere_in_a_root_only_our_errors_escape(data: st.DataObject) -> None:
     value = json.loads(_LINE.roots[0])
@@ -350,7 +350,7 @@ def test_whatever_stands_anywhere_in_a_root_only_our_errors_escape(data: st.Data
     assert json.loads(changed)["signed"] == json.loads(_LINE.roots[0])["signed"]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
 def test_a_flipped_bit_in_a_later_root_never_changes_what_it_says(at: int, bit: int) -> None:
     flipped = bytearray(_LINE.roots[1])

@@ -1,9 +1,9 @@
 """Kills itself at every step of an action that writes, and looks at what each kill left behind. Run by test_trust_kill.
 
-    python trust_kill_driver.py init|pin|remove FOLDER
+    python trust_kill_driver.py FOLDER
 
 A step is one fsync, or one rename before or after it happened. For each step a forked child does the action from the
-start and dies there by SIGKILL; then the parent, unharmed, checks the promises. Prints the number of steps.
+start and dies there by SIGKILL; then the parent, unharmed, checks the promises. Prints `action steps` lines.
 """
 
 from __future__ import annotations
@@ -25,24 +25,27 @@ LINE = line_of(3)
 
 
 def main() -> None:
-    action, folder = sys.argv[1], Path(sys.argv[2])
+    for action in ACTIONS:
+        sys.stdout.write(f"{action} {_steps(action, Path(sys.argv[1]) / action)}\n")
+
+
+def _steps(action: str, folder: Path) -> int:
     prepare, act, check = ACTIONS[action]
     for step in range(1, 1000):
         home = home_at(folder / str(step))
         prepare(home)
-        if not _killed_at(step, lambda home=home: act(home)):  # type: ignore[misc]
-            check(home, True)
-            sys.stdout.write(f"{step - 1}\n")
-            return
-        check(home, False)
-    raise AssertionError("the action never ended")
+        finished = not _killed_at(step, act, home)
+        check(home, finished)
+        if finished:
+            return step - 1
+    raise AssertionError(f"{action} never ended")
 
 
-def _killed_at(step: int, act: Callable[[], object]) -> bool:
+def _killed_at(step: int, act: Callable[[Home], None], home: Home) -> bool:
     child = os.fork()
     if child == 0:
         _arm(step)
-        act()
+        act(home)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL

@@ -39,6 +39,7 @@ from samara.schemas.manifest import BlockEntry, FileEntry, Predicate, PublisherE
 from samara.schemas.release_file import ReleaseBundle
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+VECTOR = "3vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"  # an identity, of nobody
 QUICK = 1  # bcrypt rounds: these passphrases protect nothing
 
 FILES = {"tiny.gguf": bytes(range(256)) * 40, "notes/readme.txt": b"seeds " * 50_000}  # one piece; two pieces

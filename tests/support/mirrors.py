@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,7 @@ def mirror(folder: Path, *, host: str = "127.0.0.1") -> Iterator[Mirror]:
     """Serve the files of `folder` until the block ends. The URL ends in a slash."""
     made = Mirror(folder=folder)
     handler = type("Handler", (_Handler,), {"mirror": made})
-    server = ThreadingHTTPServer((host, 0), handler)
-    server.daemon_threads = True
+    server = _Server((host, 0), handler)
     made.url = f"http://{host}:{server.server_address[1]}/"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -53,6 +53,15 @@ def mirror(folder: Path, *, host: str = "127.0.0.1") -> Iterator[Mirror]:
         server.shutdown()
         server.server_close()
         thread.join(30)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Quiet when the client hangs up, which clients of a liar do."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -74,7 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = _RANGE.match(self.headers.get("Range", ""))
         start = int(asked[1]) if asked else 0
         end = int(asked[2]) + 1 if asked and asked[2] else size
-        if not 0 <= start < end <= size:
+        end = min(end, size)
+        if not 0 <= start < end:
             self.send_error(416)
             return
         self.send_response(206 if asked else 200)

@@ -11,14 +11,14 @@ from typing import TypeVar
 
 from samara.fetcher.pull import Pulled, PullOptions, pull
 from samara.registry.home import Home
-from samara.schemas.errors import SamaraError
+from samara.schemas.errors import NetworkError, SamaraError
 from samara.schemas.events import Event, PullProgress
 
-from support.swarms import loopback
+from support.swarms import loopback, seeding_part
+from support.world import PIECE, Shelf
 
 LIMIT = 60.0  # seconds that any one wait may take
 STALL = 30.0  # seconds without a byte after which a pull ends by itself
-QUICK_CHECKPOINTS = 0.05
 
 E = TypeVar("E", bound=Event)
 
@@ -107,3 +107,12 @@ def pulled(home: Home, source: object, how: PullOptions) -> Pulled:
 def has_reached(share: float) -> Callable[[PullProgress], bool]:
     """Whether a file is at least that far (0 … 1)."""
     return lambda progress: progress.done >= share * progress.total
+
+
+def pull_half(home: Home, published: Shelf) -> None:
+    """Leave a partial that holds the first half of the blob, durable and recorded: its only peer has no more."""
+    half = published.only.piece_count // 2
+    with seeding_part(published, half) as peer:
+        pull = Pull(home, published.file, options(peer.endpoint, give_up_after=0.5, checkpoint_seconds=0.05))
+        assert isinstance(pull.error(), NetworkError)
+    assert max(progress.done for progress in pull.of(PullProgress)) == half * PIECE

@@ -57,6 +57,17 @@ def lying(published: Shelf, bytes_at: Path, *, up: int = 0, host: str = LIAR) ->
     """Claim every piece of the blob while holding other bytes: `have_pieces` is believed, nothing is checked."""
     with Swarm(loopback(host, up=up)) as swarm:
         name = swarm.add_fetch(published.torrent, bytes_at, [True] * published.only.piece_count)
+        swarm.begin(name, ())
+        yield Peer(swarm=swarm, names=(name,), endpoint=_endpoint(swarm))
+
+
+@contextmanager
+def seeding_part(published: Shelf, pieces: int) -> Iterator[Peer]:
+    """Give the first `pieces` pieces of the blob and no more."""
+    with Swarm(loopback()) as swarm:
+        have = [number < pieces for number in range(published.only.piece_count)]
+        name = swarm.add_fetch(published.torrent, published.source, have)
+        swarm.begin(name, ())
         yield Peer(swarm=swarm, names=(name,), endpoint=_endpoint(swarm))
 
 

@@ -61,7 +61,7 @@ _FOLDER_MODE = 0o700
 class _State(BaseModel):
     """publisher.json."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
 
     format: str
     name: str

@@ -29,7 +29,7 @@ KeyFileName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}\.
 class KeyRecord(BaseModel):
     """One key a publisher holds. `use`: root, online or beacon; which TUF roles it has is the root's word."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
 
     file: KeyFileName
     use: Literal["root", "online", "beacon"]
@@ -56,7 +56,7 @@ class _SealedKey(KeyRecord):
 
 
 class _RecoveryFile(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
 
     format: Literal["samara-recovery-1"]
     name: str = Field(max_length=64)

@@ -180,7 +180,8 @@ def verify_root_chain(identity: str, roots: Sequence[bytes]) -> RootChain:
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    # deferred: whoever only imports this module, say to list pins, doesn't pay for building the validators
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
 
 
 class _KeyValue(_Shape):
@@ -215,7 +216,7 @@ class _Signed(_Shape):
     type: Literal["root"] = Field(alias="_type")
     version: int = Field(ge=1, le=2**31)
     spec_version: str = Field(max_length=32)
-    expires: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
+    expires: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
     keys: dict[Hex64, _Key] = Field(max_length=_MAX_KEYS)
     roles: _Roles
     extension: _Extension | None = Field(default=None, alias=EXTENSION)

@@ -1,0 +1,184 @@
+"""Manifests made by hand for the tests of the wire formats: values only, no keys, no files. No test in here."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from hypothesis import strategies as st
+from samara.schemas.bittorrent import piece_length_for
+from samara.schemas.digests import b3, sha256_text
+from samara.schemas.gguf import GgufFacts
+from samara.schemas.layouts import fixed_blocks
+from samara.schemas.manifest import (
+    MAX_SIZE,
+    BlockEntry,
+    FileEntry,
+    Predicate,
+    PublisherEntry,
+    Role,
+    TorrentEntry,
+    UpstreamEntry,
+    build_payload,
+)
+from samara.schemas.references import is_name
+
+IDENTITY = "3vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"
+HEX64 = "ab" * 32
+GONE: Any = object()  # in `edited`: take the field away
+
+Digests = tuple[str, str]
+
+
+def digests_of(data: bytes) -> Digests:
+    """(BLAKE3, SHA-256) as text."""
+    return b3(data), sha256_text(hashlib.sha256(data).digest())
+
+
+def swarm_entry(size: int) -> TorrentEntry:
+    """A torrent of the right shape for a file of that size; its hashes are anybody's."""
+    return TorrentEntry(v1="cd" * 20, v2=HEX64, piece_length=piece_length_for(size), pieces_root=HEX64)
+
+
+def file_entry(path: str, data: bytes, *, inline: bool) -> FileEntry:
+    """A file cut into one block."""
+    return FileEntry(
+        path=path,
+        size=len(data),
+        role=Role.OTHER,
+        layout="fixed-4MiB-v1",
+        blocks=[BlockEntry(size=len(data), b3=b3(data))],
+        torrent=None if inline else swarm_entry(len(data)),
+        inline=base64.b64encode(data).decode() if inline else None,
+    )
+
+
+WEIGHTS, LICENCE = bytes(range(256)) * 1000, b"Do as you please.\n"
+
+
+def sample_payload() -> bytes:
+    """A small good manifest: weights from a swarm, two files inline."""
+    weights = file_entry("model.gguf", WEIGHTS, inline=False).model_copy(
+        update={
+            "role": Role.WEIGHTS,
+            "blocks": [BlockEntry(size=56_000, b3="b3:" + "01" * 32), BlockEntry(size=200_000, b3="b3:" + "02" * 32)],
+            "mirrors": ["https://example.org/model.gguf"],
+            "gguf": GgufFacts(
+                architecture="llama", parameter_count=7, quantisation="Q8_0", context_length=512, has_chat_template=True
+            ),
+        }
+    )
+    files = [weights, file_entry("LICENSE", LICENCE, inline=True), file_entry("doc/about.txt", b"x", inline=True)]
+    predicate = Predicate(
+        publisher=PublisherEntry(identity=IDENTITY, name="acme"),
+        model="tiny",
+        tag="q8_0",
+        version=3,
+        created="2026-01-02T03:04:05Z",
+        license="CC0-1.0",
+        description="Small.",
+        upstream=UpstreamEntry(repo="somebody/tiny", commit="0123abc"),
+        base_model="none",
+        files=files,
+    )
+    return build_payload(predicate, [digests_of(WEIGHTS), digests_of(LICENCE), digests_of(b"x")])
+
+
+def sample() -> Any:
+    """The same as a JSON value of one's own."""
+    return json.loads(sample_payload())
+
+
+def edited(value: Any, pointer: str, new: Any) -> Any:
+    """A copy of a JSON value in which the place at `pointer` (RFC 6901) holds `new`, or is GONE."""
+    changed = copy.deepcopy(value)
+    *way, last = pointer.lstrip("/").split("/")
+    at = changed
+    for step in way:
+        at = at[int(step)] if isinstance(at, list) else at[step]
+    key: Any = int(last) if isinstance(at, list) else last
+    if new is GONE:
+        del at[key]
+    elif isinstance(at, list) and key == len(at):
+        at.append(new)
+    else:
+        at[key] = new
+    return changed
+
+
+def pointers(value: Any, here: str = "") -> list[str]:
+    """Every place in a JSON value but the whole."""
+    items: Sequence[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    return [place for key, item in items for place in (f"{here}/{key}", *pointers(item, f"{here}/{key}"))]
+
+
+# -- what hypothesis draws ---------------------------------------------------------------------------------------------
+
+identities = st.builds(lambda head, last: head + last, st.text("abcdz234567", min_size=51, max_size=51), st.sampled_from("aq"))  # fmt: skip  # noqa: E501
+names = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,20}[a-z0-9])?", fullmatch=True).filter(is_name)
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+digest_bytes = st.binary(min_size=32, max_size=32)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+_letters = st.sampled_from("abcXYZ019 .-_+(é水αДا")
+_parts = st.text(_letters, min_size=1, max_size=12).filter(lambda part: part[0] not in " ." and part[-1] not in " .")
+
+
+@st.composite
+def file_entries(draw: st.DrawFn, *, number: int) -> tuple[FileEntry, Digests]:
+    """One file with its digests, inline or from a swarm. `number` keeps paths and digests apart."""
+    path = "/".join([*draw(st.lists(_parts, max_size=2)), f"f{number}"])
+    if draw(st.booleans()):
+        data = draw(st.binary(min_size=1, max_size=30)) + bytes([number])
+        return file_entry(path, data, inline=True), digests_of(data)
+    size = draw(st.integers(1, 40_000_000))
+    sizes = fixed_blocks(size)
+    whole = bytes([number]) + draw(digest_bytes)[1:]
+    blocks = [BlockEntry(size=length, b3="b3:" + (whole if len(sizes) == 1 else bytes(32)).hex()) for length in sizes]
+    facts = GgufFacts(
+        architecture="llama", parameter_count=draw(st.integers(0, 2**63 - 1)), quantisation=draw(words)[:32]
+    )
+    entry = FileEntry(
+        path=path,
+        size=size,
+        role=draw(words)[:32],
+        layout=draw(words),
+        blocks=blocks,
+        torrent=swarm_entry(size),
+        mirrors=draw(st.lists(st.sampled_from(["http://a", "https://example.org/x%20y?z=1#f"]), max_size=3)),
+        gguf=draw(st.none() | st.just(facts)),
+    )
+    return entry, ("b3:" + whole.hex(), "sha256:" + draw(digest_bytes).hex())
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> tuple[Predicate, list[Digests]]:
+    """A predicate that is good, and the digests of its files."""
+    files = [draw(file_entries(number=number)) for number in range(draw(st.integers(1, 4)))]
+    repo = draw(st.none() | words)
+    predicate = Predicate(
+        publisher=PublisherEntry(identity=draw(identities), name=draw(names)),
+        model=draw(names),
+        tag=draw(names),
+        version=draw(st.integers(1, MAX_SIZE - 1)),
+        created=draw(st.datetimes(min_value=datetime(1000, 1, 1))).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        license=draw(st.none() | words),
+        description=draw(st.none() | words),
+        upstream=None if repo is None else UpstreamEntry(repo=repo, commit=draw(st.none() | words)),
+        base_model=draw(st.none() | words),
+        files=[entry for entry, _ in files],
+    )
+    return predicate, [digests for _, digests in files]
