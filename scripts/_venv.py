@@ -11,6 +11,7 @@ if sys.version_info < (3, 11):  # noqa: UP036  (the very thing to find out)
     sys.exit("Samara needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": try python3.13 " + sys.argv[0])
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -27,7 +28,8 @@ PYPROJECT = ROOT / "pyproject.toml"
 STAMP = VENV / "samara-installed.json"
 
 for _stream in (sys.stdout, sys.stderr):  # a pipe on Windows may not know our letters
-    _stream.reconfigure(errors="replace", line_buffering=True)
+    if isinstance(_stream, io.TextIOWrapper):
+        _stream.reconfigure(errors="replace", line_buffering=True)
 
 
 class Failed(Exception):  # noqa: N818

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +43,7 @@ GIVE_UP_AFTER = 120.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullOptions:
-    """Where from and where to. Seconds: `give_up_after` without a byte, `checkpoint_seconds` between durable records."""
+    """Where from and where to. Seconds: `give_up_after` without a byte, `checkpoint_seconds` from record to record."""
 
     swarm: SwarmOptions = field(default_factory=SwarmOptions)
     peers: tuple[tuple[str, int], ...] = ()
@@ -51,6 +52,11 @@ class PullOptions:
     to: Path | None = None
     give_up_after: float = GIVE_UP_AFTER
     checkpoint_seconds: float = CHECKPOINT_SECONDS
+
+    @property
+    def told_peers(self) -> tuple[tuple[str, int], ...]:
+        """The peers to ask."""
+        return self.peers if self.peer_to_peer else ()
 
     @property
     def discovery(self) -> bool:
@@ -141,9 +147,9 @@ class _Pulling:
         require_room(plan, free_bytes(self._home.root), str(self._home.root))
         require_sources(
             plan,
-            peers=len(self._options.peers) if self._options.peer_to_peer else 0,
+            peers=len(self._options.told_peers),
             discovery=self._options.discovery,
-            mirrors=self._options.mirrors and any(file.mirrors for file in plan.to_fetch),
+            mirrors=self._has_mirrors(plan.to_fetch),
         )
         self._reused = sum(file.size for file in release.files if file.b3 in self._here)
         # always in the same order: two pulls that want each other's blobs must not wait for each other
@@ -182,6 +188,7 @@ class _Pulling:
         place = None if blob is None else whole_copy(blob)
         if place is not None:
             self._here[file.b3] = place.path
+            self._sweep(file)
             return
         path = self._home.blob(file.b3_hex)
         if path.is_file():
@@ -196,6 +203,7 @@ class _Pulling:
         checked = recheck(path, file, on_event=self._on_event, name=file.path)
         if checked.ok:
             self._arrived(file, path)
+            self._sweep(file)
             return
         self._on_event(
             Warned(message=f"{path} is damaged ({len(checked.bad)} bad blocks); fetching what is wrong in it")
@@ -205,6 +213,15 @@ class _Pulling:
             if not partial.data.exists():
                 # a copy, not the file itself: others may have it open or hard-linked
                 clone(path, partial.data)
+
+    def _sweep(self, file: ReleaseFile) -> None:
+        """The blob is here: remove the transfer that a process left behind when it was killed after the rename."""
+        partial = Partial(self._home, file.b3_hex)
+        if partial.folder.exists():
+            with partial.locked(on_wait=lambda: None, give_up=lambda: True) as ours:
+                if ours:
+                    self._index.end_partial(file.b3)
+                    partial.remove()
 
     def _plan(self) -> Plan:
         return plan_pull(
@@ -217,6 +234,9 @@ class _Pulling:
                 for file in self._resolved.release.files
             ]
         )
+
+    def _has_mirrors(self, files: Iterable[ReleaseFile]) -> bool:
+        return self._options.mirrors and any(file.mirrors for file in files)
 
     # -- fetching ------------------------------------------------------------------------------------------------
 
@@ -260,7 +280,12 @@ class _Pulling:
                 raise
 
     def _loop(self, swarm: Swarm) -> None:
-        watch = Watch(self._options.peers, give_up_after=self._options.give_up_after, now=time.monotonic())
+        watch = Watch(
+            self._options.told_peers,
+            nobody_else=not self._options.discovery and not self._has_mirrors(t.file for t in self._transfers),
+            give_up_after=self._options.give_up_after,
+            now=time.monotonic(),
+        )
         for transfer in self._transfers:
             transfer.start(swarm, time.monotonic())
         by_name = {transfer.name: transfer for transfer in self._transfers}

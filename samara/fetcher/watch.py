@@ -5,7 +5,7 @@ Moves no bytes. Fed by the pull's loop with the swarm's events, the transfers an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from samara.fetcher.plan import has_stalled
 from samara.fetcher.transfer import State, Transfer
@@ -31,10 +31,13 @@ NAMED = 4  # sources in the message when a pull gives up
 
 
 class Watch:
-    """One pull's watcher. `peers`: (host, port) that people told us of."""
+    """One pull's watcher. `peers`: (host, port) that people told us of; `nobody_else`: no others can turn up."""
 
-    def __init__(self, peers: Sequence[tuple[str, int]], *, give_up_after: float, now: float) -> None:
+    def __init__(
+        self, peers: Sequence[tuple[str, int]], *, nobody_else: bool, give_up_after: float, now: float
+    ) -> None:
         self._peers = peers
+        self._nobody_else = nobody_else
         self._give_up_after = give_up_after
         self._meters: dict[str, RateMeter] = {}
         self._last_progress = self._told_at = self._alone_since = now
@@ -45,7 +48,7 @@ class Watch:
     def handle(self, swarm: Swarm, happened: SwarmEvent) -> None:
         """Tell a fresh torrent its peers; remember why the last connection was lost."""
         if isinstance(happened, Downloading):
-            swarm.begin(happened.torrent, self._peers)
+            self._unreachable(swarm.begin(happened.torrent, self._peers))
         elif isinstance(happened, PeerLost):
             self._losses.setdefault(happened.endpoint, happened.reason)
         elif isinstance(happened, MirrorFailed):
@@ -93,12 +96,17 @@ class Watch:
             if now - self._alone_since > UTP_AFTER:
                 swarm.allow_utp()
             for transfer in alone:
-                swarm.connect(transfer.name, self._peers)
+                self._unreachable(swarm.connect(transfer.name, self._peers))
         if has_stalled(now=now, last_progress=self._last_progress, give_up_after=self._give_up_after):
             raise NetworkError(
                 f"nothing came for {self._give_up_after:.0f} s ({self._why()})",
                 next_step="everything fetched so far is kept: run the same command again later",
             )
+
+    def _unreachable(self, lost: Mapping[str, str]) -> None:
+        self._losses.update(lost)
+        if self._nobody_else and len(lost) == len(set(self._peers)):
+            raise NetworkError(f"nobody to ask: {self._why()}", next_step="check the address after --peer")
 
     def _why(self) -> str:
         """The last few sources and what became of them."""

@@ -22,10 +22,15 @@ class Home:
 
     @classmethod
     def find(cls, environ: Mapping[str, str] = os.environ) -> Home:
-        """SAMARA_HOME, else the platform's data folder."""
+        """SAMARA_HOME, else the platform's data folder. Raises StoreError for `~nobody/…`."""
         told = environ.get(ENV_HOME)
         if told:
-            return cls(Path(told).expanduser().absolute())
+            try:
+                return cls(Path(told).expanduser().absolute())
+            except RuntimeError:
+                raise StoreError(
+                    f"{ENV_HOME}={told} names a user that doesn't exist", next_step=f"set {ENV_HOME} to a folder"
+                ) from None
         import platformdirs
 
         return cls(Path(platformdirs.user_data_dir("samara", appauthor=False)))

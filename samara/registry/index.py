@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,10 +30,11 @@ from samara.registry.tables import (
     PartialRow,
     PublisherRow,
     ReleaseRow,
+    TorrentRow,
 )
 from samara.schemas.digests import b3_raw, b3_text, sha256_raw, sha256_text
-from samara.schemas.envelope import Envelope, Signature
-from samara.schemas.errors import DiskFullError, StoreError
+from samara.schemas.envelope import MAX_SIGNATURES, Envelope, Signature
+from samara.schemas.errors import DiskFullError, StoreError, UsageError
 from samara.schemas.manifest import Block, Release, ReleaseFile
 from samara.schemas.stamps import Stamp
 
@@ -82,14 +85,19 @@ class Index:
     ) -> None:  # fmt: skip
         """Record a release whose signature was checked, its files, blobs, blocks and torrents. Idempotent.
 
-        `torrents`: b3 text of a blob → canonical .torrent bytes.
+        A release that is known gains the signatures and torrents that it lacked. `torrents`: b3 text of a blob →
+        canonical .torrent bytes.
         """
         with self._write() as session:
             digest = b3_raw(release.digest)
             found = session.scalar(select(ReleaseRow).where(ReleaseRow.manifest_digest == digest))
             if found is not None:
-                for file in release.files:
-                    self._blob_row(session, file, torrents.get(file.b3))
+                # the newly checked first: a publisher that replaced its keys signs what it published before again
+                found.signatures = _signatures_text((*envelope.signatures, *_signatures(found)))
+                known = session.scalars(select(FileRow).where(FileRow.release_id == found.id).order_by(FileRow.ordinal))
+                for file_row, file in zip(known.all(), release.files, strict=True):
+                    if file_row.torrent_id is None:
+                        file_row.torrent_id = _torrent_id(session, file_row.blob_id, file, torrents)
                 return
             publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == release.identity))
             if publisher is None:
@@ -109,16 +117,23 @@ class Index:
                 version=release.version,
                 manifest_digest=digest,
                 payload=envelope.payload,
-                signatures=json.dumps([[s.keyid, s.sig.hex()] for s in envelope.signatures]),
+                signatures=_signatures_text(envelope.signatures),
                 created=release.created,
                 added_at=now,
             )
             session.add(row)
             session.flush()
             for ordinal, file in enumerate(release.files):
-                blob = self._blob_row(session, file, torrents.get(file.b3))
+                blob = _blob_row(session, file)
                 session.add(
-                    FileRow(release_id=row.id, blob_id=blob.id, ordinal=ordinal, path=file.path, role=file.role)
+                    FileRow(
+                        release_id=row.id,
+                        blob_id=blob.id,
+                        ordinal=ordinal,
+                        path=file.path,
+                        role=file.role,
+                        torrent_id=_torrent_id(session, blob.id, file, torrents),
+                    )
                 )
 
     def release(self, identity: str, model: str, tag: str) -> StoredRelease | None:
@@ -129,21 +144,21 @@ class Index:
                 .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
                 .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
                 .where(PublisherRow.identity == identity, ModelRow.name == model, ReleaseRow.tag == tag)
-                .order_by(ReleaseRow.version.desc())
+                .order_by(ReleaseRow.version.desc(), ReleaseRow.id.desc())
                 .limit(1)
             )
-            return None if row is None else _stored(row)
+            return None if row is None else _stored(session, row)
 
     def release_by_digest(self, digest: str) -> StoredRelease | None:
         """A release by its manifest's digest."""
         with self._read() as session:
             row = session.scalar(select(ReleaseRow).where(ReleaseRow.manifest_digest == b3_raw(digest)))
-            return None if row is None else _stored(row)
+            return None if row is None else _stored(session, row)
 
     def releases(self) -> tuple[StoredRelease, ...]:
         """Every release, oldest first."""
         with self._read() as session:
-            return tuple(_stored(row) for row in session.scalars(select(ReleaseRow).order_by(ReleaseRow.id)))
+            return tuple(_stored(session, row) for row in session.scalars(select(ReleaseRow).order_by(ReleaseRow.id)))
 
     def releases_of_blob(self, b3: str) -> tuple[StoredRelease, ...]:
         """Every release that has a file with these bytes, newest first."""
@@ -155,7 +170,7 @@ class Index:
                 .where(BlobRow.b3 == b3_raw(b3))
                 .order_by(ReleaseRow.version.desc(), ReleaseRow.id.desc())
             )
-            return tuple(_stored(row) for row in rows)
+            return tuple(_stored(session, row) for row in rows)
 
     def next_version(self, identity: str, model: str) -> int:
         """One more than the highest version this machine knows of a model."""
@@ -276,26 +291,6 @@ class Index:
         found = [] if rows == ["ok"] else rows
         return (*found, *(f"row {row[1]} of {row[0]} points at nothing in {row[2]}" for row in orphans[:20]))
 
-    def _blob_row(self, session: Session, file: ReleaseFile, torrent: bytes | None) -> BlobRow:
-        row = session.scalar(select(BlobRow).where(BlobRow.b3 == b3_raw(file.b3)))
-        if row is not None:
-            if row.torrent is None and torrent is not None:
-                row.torrent = torrent
-            return row
-        row = BlobRow(
-            b3=b3_raw(file.b3), sha256=sha256_raw(file.sha256), size=file.size, layout=file.layout, torrent=torrent
-        )
-        session.add(row)
-        session.flush()
-        session.execute(
-            sa.insert(BlockRow),
-            [
-                {"blob_id": row.id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
-                for b in file.blocks
-            ],
-        )
-        return row
-
     @contextlib.contextmanager
     def _read(self) -> Iterator[Session]:
         with self._translated(), Session(self._engine, expire_on_commit=False) as session, session.begin():
@@ -314,6 +309,10 @@ class Index:
             yield
         except exc.DBAPIError as error:
             raise self._store_error(error) from None
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"a path that is not UTF-8 can't be recorded: {str(error.object)[:200]!r}", next_step="rename it"
+            ) from None
 
     def _store_error(self, error: exc.DBAPIError) -> StoreError | DiskFullError:
         text = str(error.orig)
@@ -335,12 +334,11 @@ def _sqlite_engine(path: Path, lock_wait: float) -> sa.Engine:
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": lock_wait})
 
     @event.listens_for(engine, "connect")
-    def _on_connect(connection: object, _record: object) -> None:
-        connection.isolation_level = None  # type: ignore[attr-defined]  # we begin transactions ourselves, below
-        cursor = connection.cursor()  # type: ignore[attr-defined]
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # we begin transactions ourselves, below
+        _use_wal(connection, lock_wait)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
@@ -350,15 +348,79 @@ def _sqlite_engine(path: Path, lock_wait: float) -> sa.Engine:
     return engine
 
 
-def _stored(row: ReleaseRow) -> StoredRelease:
-    signatures = tuple(Signature(keyid=k, sig=bytes.fromhex(s)) for k, s in json.loads(row.signatures))
+def _use_wal(connection: sqlite3.Connection, lock_wait: float) -> None:
+    """Switch a new file to WAL. When two processes make an index at once, SQLite refuses one without waiting."""
+    deadline = time.monotonic() + lock_wait
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _blob_row(session: Session, file: ReleaseFile) -> BlobRow:
+    row = session.scalar(select(BlobRow).where(BlobRow.b3 == b3_raw(file.b3)))
+    if row is not None:
+        return row
+    row = BlobRow(b3=b3_raw(file.b3), sha256=sha256_raw(file.sha256), size=file.size, layout=file.layout)
+    session.add(row)
+    session.flush()
+    session.execute(
+        sa.insert(BlockRow),
+        [
+            {"blob_id": row.id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
+            for b in file.blocks
+        ],
+    )
+    return row
+
+
+def _torrent_id(session: Session, blob_id: int, file: ReleaseFile, torrents: Mapping[str, bytes]) -> int | None:
+    data = torrents.get(file.b3)
+    if file.torrent is None or data is None:
+        return None
+    v2 = bytes.fromhex(file.torrent.v2)
+    row = session.scalar(select(TorrentRow).where(TorrentRow.blob_id == blob_id, TorrentRow.v2 == v2))
+    if row is None:
+        row = TorrentRow(blob_id=blob_id, v2=v2, data=data)
+        session.add(row)
+        session.flush()
+    return row.id
+
+
+def _signatures(row: ReleaseRow) -> tuple[Signature, ...]:
+    return tuple(Signature(keyid=k, sig=bytes.fromhex(s)) for k, s in json.loads(row.signatures))
+
+
+def _signatures_text(signatures: Sequence[Signature]) -> str:
+    """The first signature of each key, as many as an envelope may have."""
+    first: dict[str, str] = {}
+    for one in signatures:
+        first.setdefault(one.keyid, one.sig.hex())
+    return json.dumps(list(first.items())[:MAX_SIGNATURES])
+
+
+def _stored(session: Session, row: ReleaseRow) -> StoredRelease:
+    torrents = session.scalars(
+        select(TorrentRow.data)
+        .join(FileRow, FileRow.torrent_id == TorrentRow.id)
+        .where(FileRow.release_id == row.id)
+        .order_by(FileRow.ordinal)
+    )
     return StoredRelease(
-        manifest=b3_text(row.manifest_digest), envelope=Envelope(payload=row.payload, signatures=signatures)
+        manifest=b3_text(row.manifest_digest),
+        envelope=Envelope(payload=row.payload, signatures=_signatures(row)),
+        torrents=tuple(dict.fromkeys(torrents)),
     )
 
 
 def _blob(session: Session, row: BlobRow) -> BlobRecord:
     locations = session.scalars(select(LocationRow).where(LocationRow.blob_id == row.id).order_by(LocationRow.id))
+    torrents = session.scalars(select(TorrentRow.data).where(TorrentRow.blob_id == row.id).order_by(TorrentRow.id))
     paths: Sequence[str] = session.scalars(
         select(FileRow.path).where(FileRow.blob_id == row.id).order_by(FileRow.id).limit(1)
     ).all()
@@ -367,7 +429,7 @@ def _blob(session: Session, row: BlobRow) -> BlobRecord:
         sha256=sha256_text(row.sha256),
         size=row.size,
         layout=row.layout,
-        torrent=row.torrent,
+        torrents=tuple(torrents),
         file_name=paths[0] if paths else None,
         locations=tuple(_location(found) for found in locations),
     )

@@ -11,10 +11,11 @@ from samara.schemas.stamps import Stamp
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredRelease:
-    """A signed manifest as the index keeps it. Its signature is checked again whenever it is used."""
+    """A signed manifest as the index keeps it, with the torrents it names. All is checked again whenever it is used."""
 
     manifest: str
     envelope: Envelope
+    torrents: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,15 +30,20 @@ class Location:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlobRecord:
-    """One blob as the index knows it."""
+    """One blob as the index knows it. `torrent`: the first one known of `torrents`, usually the only one."""
 
     b3: str
     sha256: str
     size: int
     layout: str
-    torrent: bytes | None
+    torrents: tuple[bytes, ...]
     file_name: str | None
     locations: tuple[Location, ...]
+
+    @property
+    def torrent(self) -> bytes | None:
+        """The torrent to seed it by; None if no release names one."""
+        return self.torrents[0] if self.torrents else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

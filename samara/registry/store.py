@@ -41,11 +41,14 @@ def whole_copy(blob: BlobRecord) -> Location | None:
 
 
 def commit_blob(home: Home, b3_hex: str, data: Path) -> Path:
-    """Make durable, verified bytes a blob: read-only, then visible under its digest. Returns its path."""
+    """Make durable, verified bytes a blob: visible under its digest, then read-only. Returns its path.
+
+    In that order, because a process killed in between leaves either a partial it can write to or a blob that is whole.
+    """
     target = home.blob(b3_hex)
     with io_errors(data):
-        data.chmod(READ_ONLY)
         publish_name(data, target)
+        target.chmod(READ_ONLY)
     return target
 
 

@@ -65,7 +65,7 @@ class ReleaseRow(Base):
 
 
 class BlobRow(Base):
-    """The bytes of one file, wherever they lie, with the torrent that carries them."""
+    """The bytes of one file, wherever they lie. Layout and blocks as the first release that has it describes them."""
 
     __tablename__ = "blobs"
 
@@ -74,11 +74,23 @@ class BlobRow(Base):
     sha256: Mapped[Digest]
     size: Mapped[Size]
     layout: Mapped[str] = mapped_column(String(64))
-    torrent: Mapped[bytes | None] = mapped_column(LargeBinary)
+
+
+class TorrentRow(Base):
+    """A torrent that a release names for a blob. Another release of the same blob may name another one: no publisher's
+    word replaces, or stands in for, another's."""
+
+    __tablename__ = "torrents"
+    __table_args__ = (UniqueConstraint("blob_id", "v2", name="uq_torrents_blob_v2"),)
+
+    id: Mapped[Key]
+    blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"))
+    v2: Mapped[Digest]
+    data: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class FileRow(Base):
-    """A file of a release: a path and the blob behind it."""
+    """A file of a release: a path, the blob behind it and the torrent the release names for it."""
 
     __tablename__ = "files"
     __table_args__ = (UniqueConstraint("release_id", "path", name="uq_files_release_path"),)
@@ -89,6 +101,7 @@ class FileRow(Base):
     ordinal: Mapped[int] = mapped_column(Integer)
     path: Mapped[str] = mapped_column(String(1024))
     role: Mapped[str] = mapped_column(String(32))
+    torrent_id: Mapped[int | None] = mapped_column(ForeignKey("torrents.id"))
 
 
 class BlockRow(Base):

@@ -20,7 +20,8 @@ _PORTS = {"http": 80, "https": 443}
 @dataclass(kw_only=True, slots=True)
 class _Mirrors:
     urls: tuple[str, ...]
-    liars: dict[Endpoint, str] = field(default_factory=dict)
+    at: dict[Endpoint, str | None] = field(default_factory=dict)
+    liars: set[Endpoint] = field(default_factory=set)
     unexplained: list[str] = field(default_factory=list)
 
 
@@ -35,17 +36,21 @@ class MirrorBook:
         """A torrent has these mirrors (anew)."""
         self._of[torrent] = _Mirrors(urls=tuple(urls))
 
-    def banned(self, torrent: str, endpoint: Endpoint) -> str | None:
-        """The mirror behind an address that sent wrong bytes; None for a peer."""
+    def at(self, torrent: str, endpoint: Endpoint) -> str | None:
+        """The mirror at an address; None for a peer's."""
         known = self._of.get(torrent)
         if known is None:
             return None
-        if endpoint not in known.liars:
-            url = next((url for url in known.urls if self._is_at(url, endpoint)), None)
-            if url is None:
-                return None
-            known.liars[endpoint] = url
-        return known.liars[endpoint]
+        if endpoint not in known.at:
+            known.at[endpoint] = next((url for url in known.urls if self._is_at(url, endpoint)), None)
+        return known.at[endpoint]
+
+    def banned(self, torrent: str, endpoint: Endpoint) -> str | None:
+        """Who is at this address sent wrong bytes: the mirror that it was, None for a peer."""
+        url = self.at(torrent, endpoint)
+        if url is not None:
+            self._of[torrent].liars.add(endpoint)
+        return url
 
     def failed(self, torrent: str, url: str) -> None:
         """A mirror failed, and why isn't known yet."""

@@ -249,11 +249,12 @@ class Swarm:
         self._mirrors.add(name, parameters.url_seeds)
         return name
 
-    def begin(self, name: str, peers: Iterable[tuple[str, int]]) -> None:
-        """Start to fetch, from these peers (host, port) first. Raises NetworkError for a host that has no address."""
+    def begin(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
+        """Start to fetch, from these peers (host, port) first. Returns what `connect` does."""
         # resuming connects to known peers at once; a running torrent gets them at libtorrent's next whole second
-        self.connect(name, peers)
+        lost = self.connect(name, peers)
         self._handles[name].resume()
+        return lost
 
     def remove(self, name: str) -> None:
         """Stop with one torrent; its file stays."""
@@ -261,11 +262,18 @@ class Swarm:
         if handle is not None:
             self._session.remove_torrent(handle)
 
-    def connect(self, name: str, endpoints: Iterable[tuple[str, int]]) -> None:
-        """Try these peers (host, port). Raises NetworkError for a host that has no address."""
+    def connect(self, name: str, endpoints: Iterable[tuple[str, int]]) -> dict[str, str]:
+        """Try these peers (host, port). Returns the endpoints that have no address, and why."""
+        lost: dict[str, str] = {}
         for host, port in endpoints:
-            for address in _addresses(host, port):
+            try:
+                addresses = _addresses(host, port)
+            except OSError as error:
+                lost[format_endpoint((host, port))] = f"can't find its address ({error.strerror or error})"
+                continue
+            for address in addresses:
                 self._handles[name].connect_peer(address)
+        return lost
 
     def allow_utp(self) -> None:
         """TCP found nobody: allow outgoing uTP, which can punch through NATs."""
@@ -374,7 +382,10 @@ class Swarm:
             else:
                 self._mirrors.failed(_name(alert), str(alert.server_url()))
         elif kind == "peer_disconnected_alert":
-            yield from self._lost(_name(alert), alert.endpoint, str(alert.error.message()))
+            never_came = alert.op == lt.operation_t.connect
+            yield from self._lost(_name(alert), alert.endpoint, str(alert.error.message()), for_good=never_came)
+        elif kind == "peer_error_alert":
+            yield from self._lost(_name(alert), alert.endpoint, str(alert.error.message()), for_good=True)
         elif kind in {"file_error_alert", "torrent_error_alert"}:
             yield DiskFailed(torrent=_name(alert), errno=_errno(alert.error), message=str(alert.error.message()))
         elif kind == "listen_succeeded_alert":
@@ -389,8 +400,11 @@ class Swarm:
             return MirrorFailed(torrent=torrent, url=url, reason=WRONG_BYTES)
         return PeerBanned(torrent=torrent, endpoint=format_endpoint(endpoint))
 
-    def _lost(self, torrent: str, endpoint: tuple[str, int], reason: str) -> Iterator[SwarmEvent]:
-        url = self._mirrors.lost(torrent, endpoint)
+    def _lost(
+        self, torrent: str, endpoint: tuple[str, int], reason: str, *, for_good: bool
+    ) -> Iterator[SwarmEvent]:  # fmt: skip
+        # a mirror may well hang up and be asked again; it has failed when it never came, or broke HTTP
+        url = self._mirrors.lost(torrent, endpoint) or (self._mirrors.at(torrent, endpoint) if for_good else None)
         if url is not None:
             yield MirrorFailed(torrent=torrent, url=url, reason=reason)
         elif not self._mirrors.is_liar(torrent, endpoint):
@@ -429,17 +443,14 @@ def _addresses(host: str, port: int) -> list[tuple[str, int]]:
         return [(str(ipaddress.ip_address(host)), port)]
     except ValueError:
         pass
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise NetworkError(f"can't find the address of {host} ({error.strerror or error})") from None
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys((str(item[4][0]), port) for item in found))
 
 
 def _known_addresses(host: str, port: int) -> list[tuple[str, int]]:
     try:
         return _addresses(host, port)
-    except NetworkError:
+    except OSError:
         return []
 
 

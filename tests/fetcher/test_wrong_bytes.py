@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from samara.fetcher.verify import problem_of, verify
 from samara.registry.index import Index
 from samara.registry.store import whole_copy
 from samara.schemas.errors import ExitCode, NetworkError
 from samara.schemas.events import PullProgress, SourceRejected, Warned
+
 from support.mirrors import mirror
 from support.pulls import Pull, options, pull_half, pulled
 from support.swarms import lying, seeding

@@ -7,7 +7,6 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from hypothesis import strategies as st
@@ -174,7 +173,7 @@ def manifests(draw: st.DrawFn) -> tuple[Predicate, list[Digests]]:
         model=draw(names),
         tag=draw(names),
         version=draw(st.integers(1, MAX_SIZE - 1)),
-        created=draw(st.datetimes(min_value=datetime(1000, 1, 1))).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=draw(st.datetimes()).isoformat(timespec="seconds") + "Z",
         license=draw(st.none() | words),
         description=draw(st.none() | words),
         upstream=None if repo is None else UpstreamEntry(repo=repo, commit=draw(st.none() | words)),

@@ -21,7 +21,7 @@ class Mirror:
     """What a mirror does and what it has done. Change it while it runs to make it fail.
 
     `status`: answer every GET with it. `wrong_from`: flip a bit in every 16 KiB of the file from this offset on.
-    `ends_after`: close the connection after so many bytes of a body.
+    `ends_after`: close the connection after so many bytes of a body. `rate`: bytes per second it gives.
     """
 
     folder: Path
@@ -29,9 +29,11 @@ class Mirror:
     status: int | None = None
     wrong_from: int | None = None
     ends_after: int | None = None
+    rate: int | None = None
     given: int = 0
     requests: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def of(self, name: str) -> str:
         """The URL of one file."""
@@ -50,6 +52,7 @@ def mirror(folder: Path, *, host: str = "127.0.0.1") -> Iterator[Mirror]:
     try:
         yield made
     finally:
+        made.stopped.set()
         server.shutdown()
         server.server_close()
         thread.join(30)
@@ -113,6 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if mirror.wrong_from is not None:
                     for wrong in range(max(0, mirror.wrong_from - at), len(chunk), 16 * 1024):
                         chunk[wrong] ^= 0x10
+                if mirror.rate is not None:
+                    mirror.stopped.wait(len(chunk) / mirror.rate)
                 self.wfile.write(chunk)
                 at += len(chunk)
                 if left is not None:

@@ -44,10 +44,9 @@ def loopback(host: str = HONEST, *, up: int = 0, down: int = 0) -> SwarmOptions:
 def seeding(published: Shelf, *, up: int = 0, host: str = HONEST, check_first: bool = False) -> Iterator[Peer]:
     """Give every blob of `published` from where it lies."""
     with Swarm(loopback(host, up=up)) as swarm:
+        places = {file.b3: source for file, source in zip(published.release.files, published.sources, strict=True)}
         names = tuple(
-            swarm.add_seed(published.torrents[file.b3], source, check_first=check_first)
-            for file, source in zip(published.release.files, published.sources, strict=True)
-            if file.b3 in published.torrents
+            swarm.add_seed(torrent, places[b3], check_first=check_first) for b3, torrent in published.torrents.items()
         )
         yield Peer(swarm=swarm, names=names, endpoint=_endpoint(swarm))
 

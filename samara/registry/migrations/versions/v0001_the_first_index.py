@@ -1,4 +1,4 @@
-"""The first index: publishers, models, releases, files, blobs, blocks, locations, partials."""
+"""The first index: publishers, models, releases, files, blobs, torrents, blocks, locations, partials."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,7 +15,6 @@ def upgrade() -> None:
         sa.Column("sha256", sa.LargeBinary(length=32), nullable=False),
         sa.Column("size", sa.BigInteger(), nullable=False),
         sa.Column("layout", sa.String(length=64), nullable=False),
-        sa.Column("torrent", sa.LargeBinary(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("b3"),
     )
@@ -27,6 +26,19 @@ def upgrade() -> None:
         sa.Column("first_seen", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("identity"),
+    )
+    op.create_table(
+        "torrents",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("blob_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("v2", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["blob_id"],
+            ["blobs.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("blob_id", "v2", name="uq_torrents_blob_v2"),
     )
     op.create_table(
         "blocks",
@@ -106,6 +118,7 @@ def upgrade() -> None:
         sa.Column("ordinal", sa.Integer(), nullable=False),
         sa.Column("path", sa.String(length=1024), nullable=False),
         sa.Column("role", sa.String(length=32), nullable=False),
+        sa.Column("torrent_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.ForeignKeyConstraint(
             ["blob_id"],
             ["blobs.id"],
@@ -113,6 +126,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["release_id"],
             ["releases.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["torrent_id"],
+            ["torrents.id"],
         ),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("release_id", "path", name="uq_files_release_path"),
@@ -156,5 +173,6 @@ def downgrade() -> None:
         batch_op.drop_index("ix_blocks_digest")
 
     op.drop_table("blocks")
+    op.drop_table("torrents")
     op.drop_table("publishers")
     op.drop_table("blobs")

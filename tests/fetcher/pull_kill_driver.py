@@ -1,0 +1,90 @@
+"""Pulls, dies by SIGKILL where it was told to, then pulls again and tells what happened. Run by test_pull_kills.
+
+    python pull_kill_driver.py < CASES
+
+CASES is a JSON list of {home, release, host, port, checkpoint, moments}. A moment is `point:n`: the n-th time that a
+pull reports Reached(point=…); `event:n`: the n-th of all of them. For each a forked child pulls into the home and dies
+there. Then one more pulls to the end. Prints one object for each case: whether each moment was reached, and what the
+last pull did.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from samara.fetcher.pull import PullOptions, pull
+from samara.registry.home import Home
+from samara.schemas.events import Event, Reached
+from samara.seeder.swarm import SwarmOptions
+
+STALL = 20.0  # seconds without a byte: then something is wrong, and the pull says so
+
+
+def main() -> None:
+    json.dump([_case(case) for case in json.load(sys.stdin)], sys.stdout)
+
+
+def _case(case: dict[str, Any]) -> dict[str, object]:
+    home = Home(Path(case["home"]))
+    how = PullOptions(
+        swarm=SwarmOptions(listen=("127.0.0.1:0",)).without_discovery(),
+        peers=((case["host"], case["port"]),),
+        give_up_after=STALL,
+        checkpoint_seconds=case["checkpoint"],
+    )
+    killed = [_forked(partial(_die, home, case["release"], how, moment)) for moment in case["moments"]]
+    told, tell = os.pipe()
+    assert not _forked(partial(_finish, home, case["release"], how, tell))
+    os.close(tell)
+    with os.fdopen(told) as pipe:
+        return {"killed": killed, **json.load(pipe)}
+
+
+def _die(home: Home, release: str, how: PullOptions, moment: str) -> None:
+    pull(home, release, how, on_event=_bomb(moment))
+
+
+def _finish(home: Home, release: str, how: PullOptions, tell: int) -> None:
+    done = pull(home, release, how)
+    os.write(tell, json.dumps({"from_peers": done.bytes_from_peers, "reused": done.bytes_reused}).encode())
+
+
+def _forked(act: Callable[[], None]) -> bool:
+    """Act in a child: this process must have no threads when it forks. True: it died by SIGKILL, False: it ended."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        except BaseException as error:
+            sys.stderr.write(f"{error!r}\n")
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert killed or status == 0, f"the child failed by itself: {status}"
+    return killed
+
+
+def _bomb(moment: str) -> Callable[[Event], None]:
+    point, _, number = moment.partition(":")
+    seen: Counter[str] = Counter()
+
+    def watch(event: Event) -> None:
+        if isinstance(event, Reached):
+            seen.update((event.point, "event"))
+            if seen[point] == int(number):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return watch
+
+
+if __name__ == "__main__":
+    main()
