@@ -6,7 +6,6 @@ Commands parse, call one function of a lower room, and print. They raise SamaraE
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from samara.cli.text import clean, json_line
 from samara.schemas.errors import ExitCode, SamaraError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,7 +29,7 @@ class Screen:
     def result(self, data: dict[str, object], text: str) -> None:
         """The command's result: `data` as one JSON line with --json, else `text`."""
         if self.json:
-            sys.stdout.write(json.dumps(data, ensure_ascii=False) + "\n")
+            sys.stdout.write(json_line(data) + "\n")
         elif text:
             sys.stdout.write(text.rstrip("\n") + "\n")
         sys.stdout.flush()
@@ -39,25 +39,25 @@ class Screen:
         if self.quiet:
             return
         if self.json:
-            sys.stderr.write(json.dumps({"event": "note", "message": message}, ensure_ascii=False) + "\n")
+            sys.stderr.write(json_line({"event": "note", "message": message}) + "\n")
         else:
-            sys.stderr.write(message + "\n")
+            sys.stderr.write(clean(message) + "\n")
         sys.stderr.flush()
 
     def warn(self, message: str) -> None:
         """A line that must be seen, also in quiet mode."""
         if self.json:
-            sys.stderr.write(json.dumps({"event": "warning", "message": message}, ensure_ascii=False) + "\n")
+            sys.stderr.write(json_line({"event": "warning", "message": message}) + "\n")
         else:
-            sys.stderr.write(f"{self.style('warning:', fg='yellow')} {message}\n")
+            sys.stderr.write(f"{self.style('warning:', fg='yellow')} {clean(message)}\n")
         sys.stderr.flush()
 
     def failure(self, error: SamaraError) -> None:
         """One clear message on stderr; with --json also the result object."""
         if self.json:
-            sys.stdout.write(json.dumps(error.as_dict(), ensure_ascii=False) + "\n")
+            sys.stdout.write(json_line(error.as_dict()) + "\n")
             sys.stdout.flush()
-        sys.stderr.write(f"{self.style('samara:', fg='red')} {error}\n")
+        sys.stderr.write(f"{self.style('samara:', fg='red')} {clean(str(error))}\n")
         sys.stderr.flush()
 
     def style(self, text: str, **styles: Any) -> str:

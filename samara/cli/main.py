@@ -6,6 +6,7 @@ Adding a command: one file in this room that ends in `command = …`, one row in
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any, NoReturn
@@ -65,6 +66,8 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the status of docs/exit-codes.md."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be any bytes, and any letters on Windows too
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     sys.exit(run(arguments))
 
 

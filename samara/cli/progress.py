@@ -5,7 +5,6 @@ rich is imported only when a terminal is really drawn on.
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -13,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from samara.cli.common import Screen
-from samara.cli.text import duration, size
+from samara.cli.text import clean, duration, json_line, size
 from samara.schemas.events import (
     CheckProgress,
     Event,
@@ -61,7 +60,7 @@ class Progress:
         with self._lock:
             if self._screen.json:
                 if not self._screen.quiet or isinstance(event, (Warned, SourceRejected)):
-                    sys.stderr.write(json.dumps(event.as_dict(), ensure_ascii=False) + "\n")
+                    sys.stderr.write(json_line(event.as_dict()) + "\n")
                     sys.stderr.flush()
                 return
             moving = _moving_text(event)
@@ -75,7 +74,7 @@ class Progress:
     def _say(self, event: Event, message: str) -> None:
         loud = isinstance(event, (Warned, SourceRejected))
         if self._live is not None:
-            self._live.console.print(message, markup=False, highlight=False, style="yellow" if loud else None)
+            self._live.console.print(clean(message), markup=False, highlight=False, style="yellow" if loud else None)
         elif loud:
             self._screen.warn(message)
         else:

@@ -9,7 +9,7 @@ import click
 
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
-from samara.cli.text import size
+from samara.cli.text import clean, size
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode, SamaraError
 
@@ -33,8 +33,11 @@ class _Shown:
     exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST),
 )
 @click.argument("source", metavar="REF|FILE|URL")
-def command(source: str) -> None:
-    """Print a release and whether its signature is by a publisher you pinned."""
+def command(source: str) -> int:
+    """Print a release and whether its signature is by a publisher you pinned.
+
+    A file whose signature doesn't hold is shown all the same, with the exit code of what is wrong with it.
+    """
     shown = _find(Home.find(), source)
     if shown.problem is not None:
         screen.warn(str(shown.problem))
@@ -61,6 +64,7 @@ def command(source: str) -> None:
         },
         _page(shown),
     )
+    return int(ExitCode.OK if shown.problem is None else shown.problem.exit_code)
 
 
 def _find(home: Home, source: str) -> _Shown:
@@ -143,5 +147,5 @@ def _page(shown: _Shown) -> str:
 
 
 def _clean(text: str) -> str:
-    """A publisher's words without what could drive a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text)
+    """A publisher's words in one line."""
+    return clean(text).replace("\n", " ")

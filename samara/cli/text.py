@@ -1,6 +1,19 @@
-"""Numbers as people read them. Pure."""
+"""Numbers and other people's words as a terminal should get them. Pure."""
 
 from __future__ import annotations
+
+import json
+
+
+def clean(text: str) -> str:
+    """Words of unknown origin without what could drive a terminal; line feeds stay."""
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+
+
+def json_line(data: object) -> str:
+    """`data` as JSON in one line; what isn't printable is escaped, so that a terminal may get it too."""
+    text = json.dumps(data, ensure_ascii=False)
+    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def size(count: float) -> str:

@@ -23,7 +23,8 @@ from samara.schemas.errors import ExitCode
 @click.argument("target", metavar="REF|PATH")
 def command(target: str) -> int:
     """Read every block again and hold it against the signed manifest."""
-    from samara.fetcher.verify import problem_of, verify
+    from samara.fetcher.recheck import problem_of
+    from samara.fetcher.verify import verify
 
     with terminate_like_ctrl_c(), Progress(screen) as progress:
         files = verify(Home.find(), target, on_event=progress)

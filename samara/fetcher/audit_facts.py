@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from samara.fetcher.audit import BlobFact, Facts, LeftoverFact, LocationFact, ReleaseFact
+from samara.fetcher.recheck import recheck
 from samara.fetcher.resolve import reopen
-from samara.fetcher.verify import recheck
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
 from samara.registry.index import Index

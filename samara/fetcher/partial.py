@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from samara.fetcher.blocks import cores
 from samara.registry.durable import fsync_folder, io_errors, make_folder, write_durably
@@ -27,7 +28,11 @@ from samara.schemas.envelope import canonical_json, strict_json
 from samara.schemas.errors import MalformedError, StoreError
 from samara.schemas.ranges import Bitmap
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 FORMAT = "samara-partial-1"
+LOCK_LOOK = 0.2  # seconds between looks at whether a lock is still needed
 _MAX_RECORD = 1 << 20
 
 
@@ -64,16 +69,15 @@ class Partial:
 
         The lock dies with its process. `on_wait` is called once if another process holds it.
         """
-        from filelock import FileLock, Timeout
+        from filelock import FileLock
 
         waited = False
         while True:
             make_folder(self.folder)
-            lock = FileLock(self._lock, timeout=0.2)
-            try:
-                with io_errors(self._lock):
-                    lock.acquire()
-            except Timeout:
+            lock = FileLock(self._lock, timeout=LOCK_LOOK)
+            with io_errors(self._lock):
+                acquired = _acquire(lock)
+            if not acquired:
                 if not waited:
                     on_wait()
                     waited = True
@@ -147,6 +151,16 @@ def recover(partial: Partial, hashes: TorrentHashes, blocks: int) -> Recovered:
         os.close(fd)
     kept = claims.blocks if claims is not None and claimed == claims.pieces else Bitmap.empty(blocks)
     return Recovered(pieces=claimed | proven, blocks=kept, checked=len(doubtful) * hashes.piece_length)
+
+
+def _acquire(lock: BaseFileLock) -> bool:
+    from filelock import Timeout  # an OSError, so it must not get out among them
+
+    try:
+        lock.acquire()
+    except (Timeout, FileNotFoundError):  # the latter: the holder finished and removed the folder just now
+        return False
+    return True
 
 
 def _parse(data: bytes, blob: str, pieces: int, blocks: int) -> Claims:

@@ -11,18 +11,19 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from samara.fetcher.later import LaterIndex
 from samara.fetcher.partial import Partial
 from samara.fetcher.plan import FileFacts, Plan, plan_pull, require_room, require_sources
+from samara.fetcher.recheck import recheck
 from samara.fetcher.resolve import Resolved, resolve
 from samara.fetcher.transfer import CHECKPOINT_SECONDS, State, Transfer
-from samara.fetcher.verify import recheck
 from samara.fetcher.watch import Watch
 from samara.registry.durable import make_folder, write_durably
 from samara.registry.home import Home
-from samara.registry.index import Index
 from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, stamp_at, whole_copy
-from samara.schemas.errors import SamaraError
+from samara.schemas.errors import SamaraError, UsageError
 from samara.schemas.events import (
     FileReady,
     Note,
@@ -36,6 +37,9 @@ from samara.schemas.events import (
 )
 from samara.schemas.manifest import ReleaseFile
 from samara.seeder.swarm import Flushed, Swarm, SwarmOptions
+
+if TYPE_CHECKING:
+    from samara.registry.index import Index
 
 LAST_FLUSH = 3.0  # seconds a pull that ends early waits for its last bytes to be written
 GIVE_UP_AFTER = 120.0
@@ -105,9 +109,11 @@ def pull(home: Home, source: str, options: PullOptions, *, on_event: OnEvent = i
         on_event(
             Note(message=f"{resolved.reference} is signed by {resolved.verified.pin.short}…; freshness not checked")
         )
-    with Index.open(home) as index, contextlib.ExitStack() as stack:
+    with LaterIndex(home) as index, contextlib.ExitStack() as stack:
         torrents = {b3: torrent.canonical for b3, torrent in resolved.verified.torrents.items()}
-        index.add_release(resolved.release, resolved.verified.envelope, torrents, now=time.time())
+        index.then(
+            lambda known: known.add_release(resolved.release, resolved.verified.envelope, torrents, now=time.time())
+        )
         pulling = _Pulling(home, index, resolved, options, on_event, started)
         pulling.run(stack)
         return pulling.result()
@@ -117,10 +123,10 @@ class _Pulling:
     """One pull in progress."""
 
     def __init__(
-        self, home: Home, index: Index, resolved: Resolved, options: PullOptions, on_event: OnEvent, started: float
+        self, home: Home, index: LaterIndex, resolved: Resolved, options: PullOptions, on_event: OnEvent, started: float
     ) -> None:
         self._home = home
-        self._index = index
+        self._later = index
         self._resolved = resolved
         self._options = options
         self._on_event = on_event
@@ -129,12 +135,19 @@ class _Pulling:
         self._first_byte: float | None = None
         self._here: dict[str, Path] = {}
         self._shown: dict[str, Path] = {}
+        self._given: set[str] = set()
         self._reused = 0
+
+    @property
+    def _index(self) -> Index:
+        return self._later.get()
 
     def run(self, stack: contextlib.ExitStack) -> None:
         release = self._resolved.release
         for file in release.files:
             self._look_for(file)
+        for file in release.files:
+            self._check_target(file)
         plan = self._plan()
         self._on_event(
             PullPlanned(
@@ -184,6 +197,8 @@ class _Pulling:
 
     def _look_for(self, file: ReleaseFile) -> None:
         """Note where the whole blob lies, if it does."""
+        if self._is_surely_not_here(file):
+            return
         blob = self._index.blob(file.b3)
         place = None if blob is None else whole_copy(blob)
         if place is not None:
@@ -197,6 +212,12 @@ class _Pulling:
             make_folder(path.parent)
             write_durably(path, file.inline, mode=READ_ONLY)
             self._arrived(file, path)
+
+    def _is_surely_not_here(self, file: ReleaseFile) -> bool:
+        """Whether the index need not be asked: nothing was ever kept here, or the blob's transfer has begun."""
+        if file.inline is not None or self._home.blob(file.b3_hex).exists():
+            return False
+        return Partial(self._home, file.b3_hex).data.exists() or not self._home.index.exists()
 
     def _adopt_store_file(self, file: ReleaseFile, path: Path) -> None:
         """A file in the store that the index doesn't vouch for: killed between rename and record, or damaged."""
@@ -214,14 +235,31 @@ class _Pulling:
                 # a copy, not the file itself: others may have it open or hard-linked
                 clone(path, partial.data)
 
+    def _check_target(self, file: ReleaseFile) -> None:
+        """Say before fetching that `to` has another file of that name. The same bytes, put there before, are fine."""
+        if self._options.to is None:
+            return
+        target = self._options.to / file.path
+        blob = self._here.get(file.b3)
+        if not target.exists() or (blob is not None and target.samefile(blob)):
+            return
+        same_size = target.is_file() and target.stat().st_size == file.size
+        if not same_size or not recheck(target, file, on_event=self._on_event).ok:
+            raise UsageError(f"{target} already exists and is something else", next_step="move it away or choose --to")
+        self._given.add(file.path)
+
     def _sweep(self, file: ReleaseFile) -> None:
         """The blob is here: remove the transfer that a process left behind when it was killed after the rename."""
         partial = Partial(self._home, file.b3_hex)
         if partial.folder.exists():
             with partial.locked(on_wait=lambda: None, give_up=lambda: True) as ours:
                 if ours:
-                    self._index.end_partial(file.b3)
-                    partial.remove()
+                    self._end_partial(file)
+
+    def _end_partial(self, file: ReleaseFile) -> None:
+        """Nothing more is to be done for a blob. Only for whoever holds the partial's lock."""
+        self._index.end_partial(file.b3)
+        Partial(self._home, file.b3_hex).remove()
 
     def _plan(self) -> Plan:
         return plan_pull(
@@ -245,6 +283,8 @@ class _Pulling:
         partial = Partial(self._home, file.b3_hex)
 
         def finished_elsewhere() -> bool:
+            if self._is_surely_not_here(file):
+                return False
             blob = self._index.blob(file.b3)
             return blob is not None and whole_copy(blob) is not None
 
@@ -254,10 +294,13 @@ class _Pulling:
             )
         )  # fmt: skip
         if not ours or finished_elsewhere():
+            if ours:
+                self._end_partial(file)
             self._look_for(file)
             self._reused += file.size
             return
-        self._index.start_partial(file.b3, self._resolved.release.digest, now=time.time())
+        manifest = self._resolved.release.digest
+        self._later.then(lambda index: index.start_partial(file.b3, manifest, now=time.time()))
         transfer = Transfer(
             self._home,
             file,
@@ -288,6 +331,7 @@ class _Pulling:
         )
         for transfer in self._transfers:
             transfer.start(swarm, time.monotonic())
+        self._later.begin()
         by_name = {transfer.name: transfer for transfer in self._transfers}
         unfinished = list(self._transfers)
         while unfinished:
@@ -302,6 +346,7 @@ class _Pulling:
             for transfer in unfinished:
                 transfer.tick(swarm, now)
             self._note_first_byte(now)
+            self._later.check()
             for progress in watch.progress(swarm, unfinished, now):
                 self._on_event(progress)
             for transfer in unfinished:
@@ -327,9 +372,8 @@ class _Pulling:
     def _committed(self, transfer: Transfer) -> None:
         assert transfer.location is not None
         self._arrived(transfer.file, transfer.location)
-        self._index.end_partial(transfer.file.b3)
         transfer.close()
-        Partial(self._home, transfer.file.b3_hex).remove()
+        self._end_partial(transfer.file)
 
     def _arrived(self, file: ReleaseFile, path: Path) -> None:
         stamp = stamp_at(path)
@@ -349,6 +393,7 @@ class _Pulling:
             shown = link_view(self._home, blob, Path(self._resolved.alias, release.model, release.tag, file.path))
         if self._options.to is not None:
             shown = self._options.to / file.path
-            link_into(blob, shown, replace=False)
+            if file.path not in self._given:
+                link_into(blob, shown, replace=False)
         self._shown[file.path] = shown
         self._on_event(FileReady(path=file.path, blob=file.b3, location=str(shown)))

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from samara.registry.durable import io_error
 from samara.registry.home import Home
-from samara.registry.index import Index
 from samara.registry.records import StoredRelease
 from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.release import VerifiedRelease, open_release
@@ -19,6 +19,9 @@ from samara.schemas.errors import MalformedError, NetworkError, NotFoundError, U
 from samara.schemas.manifest import Release, parse_manifest
 from samara.schemas.references import Reference, looks_like_reference, parse_reference
 from samara.schemas.release_file import MAX_COMPRESSED_BYTES, SUFFIX, ReleaseBundle, unpack_release
+
+if TYPE_CHECKING:
+    from samara.registry.index import Index
 
 _URL_TIMEOUT = 30.0  # seconds without a byte
 
@@ -82,6 +85,8 @@ def reopen(index: Index, stored: StoredRelease, trust: TrustFolder) -> VerifiedR
 
 def open_index(home: Home, source: str) -> Index:
     """The index of a machine that should know `source`; NotFoundError where there is none yet."""
+    from samara.registry.index import Index  # SQLAlchemy takes longer to import than a pull from a file can wait
+
     index = Index.open_existing(home)
     if index is None:
         raise unknown(source)

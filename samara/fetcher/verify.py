@@ -7,42 +7,19 @@ location, so that nobody seeds or runs it.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from samara.fetcher.blocks import BadBlock, check_blocks, opened, whole_digest
+from samara.fetcher.recheck import CheckedFile, recheck
 from samara.fetcher.resolve import open_index, reopen, resolve_reference
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import stamp_at, whole_copy
 from samara.registry.trust.pins import TrustFolder
-from samara.schemas.digests import b3_text
-from samara.schemas.errors import IntegrityError, NotFoundError, UsageError
-from samara.schemas.events import CheckProgress, Note, OnEvent, ignore
+from samara.schemas.errors import NotFoundError, UsageError
+from samara.schemas.events import Note, OnEvent, ignore
 from samara.schemas.manifest import ReleaseFile
-from samara.schemas.rates import RateMeter
 from samara.schemas.references import looks_like_reference, parse_reference
 from samara.schemas.release_file import SUFFIX
-
-_PROGRESS_EVERY = 0.1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CheckedFile:
-    """One file, re-read: every bad block, and whether the whole-file digest agrees."""
-
-    path: str
-    location: Path
-    blob: str
-    size: int
-    blocks: int
-    bad: tuple[BadBlock, ...]
-    whole_matches: bool
-
-    @property
-    def ok(self) -> bool:
-        """Whether every byte is the publisher's."""
-        return not self.bad and self.whole_matches
 
 
 def verify(home: Home, target: str, *, on_event: OnEvent = ignore) -> tuple[CheckedFile, ...]:
@@ -57,48 +34,6 @@ def verify(home: Home, target: str, *, on_event: OnEvent = ignore) -> tuple[Chec
         if target.endswith(SUFFIX):
             raise UsageError("a release file has no model bytes to verify", next_step=f"samara show {target}")
         return (_verify_path(home, index, Path(target), on_event),)
-
-
-def problem_of(file: CheckedFile) -> IntegrityError | None:
-    """The first thing wrong with a checked file, as the error to show; None when all is right."""
-    if file.bad:
-        more = f" (and {len(file.bad) - 1} more)" if len(file.bad) > 1 else ""
-        return IntegrityError(f"{file.location}: {file.bad[0]}{more}", next_step="pull the release again to mend it")
-    if not file.whole_matches:
-        return IntegrityError(f"{file.location} is not {file.blob} although each block is right")
-    return None
-
-
-def recheck(
-    path: Path, file: ReleaseFile, *, on_event: OnEvent = ignore, name: str | None = None
-) -> CheckedFile:  # fmt: skip
-    """Every block of `file` as it lies at `path`, then the whole. Touches no index."""
-    meter = RateMeter(total=file.size)
-    last = 0.0
-
-    def report(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _PROGRESS_EVERY or done == file.size:
-            last = now
-            rate, eta = meter.at(done, now)
-            on_event(CheckProgress(path=name or str(path), done=done, total=file.size, rate=rate, eta=eta))
-
-    bad = check_blocks(path, file.blocks, on_progress=report)
-    size_matches = path.stat().st_size == file.size
-    whole_matches = False
-    if not bad and size_matches:
-        with opened(path) as fd:
-            whole_matches = b3_text(whole_digest(fd)) == file.b3
-    return CheckedFile(
-        path=file.path,
-        location=path,
-        blob=file.b3,
-        size=file.size,
-        blocks=len(file.blocks),
-        bad=bad,
-        whole_matches=whole_matches,
-    )
 
 
 def _verify_file(index: Index, file: ReleaseFile, reference: str, on_event: OnEvent) -> CheckedFile:

@@ -21,7 +21,6 @@ from samara.seeder.swarm import (
     PeerLost,
     Swarm,
     SwarmEvent,
-    parse_endpoint,
 )
 
 PROGRESS_EVERY = 0.25  # seconds
@@ -55,10 +54,8 @@ class Watch:
             self._losses[happened.url] = happened.reason
         elif isinstance(happened, PeerBanned):
             self._losses[happened.endpoint] = WRONG_BYTES
-        elif isinstance(happened, ListenFailed) and parse_endpoint(happened.endpoint)[1] != 0:
-            raise NetworkError(
-                f"can't listen on {happened.endpoint} ({happened.message})", next_step="choose another --listen address"
-            )
+        elif isinstance(happened, ListenFailed) and happened.was_chosen:
+            raise happened.as_error()
 
     def progress(self, swarm: Swarm, transfers: Sequence[Transfer], now: float) -> Iterator[PullProgress]:
         """Where each transfer stands, a few times a second and at its end."""

@@ -75,6 +75,8 @@ def make_folder(folder: Path, *, mode: int = 0o755) -> None:
             with contextlib.suppress(FileExistsError):
                 new.mkdir(mode=mode)
             fsync_folder(new.parent)
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 @contextlib.contextmanager

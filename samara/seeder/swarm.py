@@ -138,6 +138,17 @@ class ListenFailed(SwarmEvent):
     endpoint: str
     message: str
 
+    @property
+    def was_chosen(self) -> bool:
+        """Whether somebody asked for this port. Of the ports the system chooses not every one must work: no IPv6."""
+        return parse_endpoint(self.endpoint)[1] != 0
+
+    def as_error(self) -> NetworkError:
+        """The same as an error."""
+        return NetworkError(
+            f"can't listen on {self.endpoint} ({self.message})", next_step="choose another --listen address"
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PeerLost(SwarmEvent):
@@ -190,6 +201,7 @@ class Swarm:
                 "enable_upnp": options.port_mapping,
                 "handshake_timeout": 10,
                 "listen_interfaces": ",".join(options.listen),
+                "listen_system_port_fallback": False,  # a taken port is an error, not a reason to take another
                 "max_retry_port_bind": 0,
                 "min_reconnect_time": 2,
                 "peer_connect_timeout": 7,
@@ -303,24 +315,21 @@ class Swarm:
         return tuple(events)
 
     def wait_listening(self, timeout: float) -> tuple[str, ...]:
-        """The endpoints listened on. Raises NetworkError when none can be."""
+        """The endpoints listened on. Raises NetworkError when none can be, or not one whose port was chosen."""
         deadline = time.monotonic() + timeout
-        failures: list[ListenFailed] = []
+        failed: ListenFailed | None = None
         found: list[str] = []
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not found:
             for happened in self.poll(0.2):
                 if isinstance(happened, ListeningOn):
                     found.append(happened.endpoint)
                 elif isinstance(happened, ListenFailed):
-                    failures.append(happened)
-            if failures and not found:
-                first = failures[0]
-                raise NetworkError(
-                    f"can't listen on {first.endpoint} ({first.message})", next_step="choose another --listen address"
-                )
-            if found:
-                return tuple(dict.fromkeys(found))
-        raise NetworkError("can't listen: the session reported no address", next_step="check --listen")
+                    failed = happened if failed is None or happened.was_chosen else failed
+            if failed is not None and (failed.was_chosen or not found):
+                raise failed.as_error()
+        if not found:
+            raise NetworkError("can't listen: the session reported no address", next_step="check --listen")
+        return tuple(dict.fromkeys(found))
 
     def status(self, name: str) -> TorrentStatus:
         """Where one torrent stands now."""
@@ -392,7 +401,8 @@ class Swarm:
             if "tcp" in str(alert.socket_type).lower():
                 yield ListeningOn(endpoint=format_endpoint((str(alert.address), int(alert.port))))
         elif kind == "listen_failed_alert":
-            yield ListenFailed(endpoint=f"{alert.address}:{alert.port}", message=str(alert.error.message()))
+            endpoint = format_endpoint((str(alert.address), int(alert.port)))
+            yield ListenFailed(endpoint=endpoint, message=str(alert.error.message()))
 
     def _banned(self, torrent: str, endpoint: tuple[str, int]) -> SwarmEvent:
         url = self._mirrors.banned(torrent, endpoint)

@@ -8,16 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import pulling
+from support.processes import Line, pulling
 from support.swarms import seeding
 from support.world import MIB, PIECE, assert_pulled, one_blob, random_file, shelf, trusting_home
 
 SIZE = 8 * MIB
-LINK = 8_000_000
+LINK = 8_000_000  # bytes per second
+
+# a stopped process keeps its lock: so the other one surely finds it taken
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP and SIGKILL")
 
 
-def fetched(result: dict[str, int]) -> int:
-    return result["bytes_from_peers"] + result["bytes_from_mirrors"]
+def has_begun(progress: Line) -> bool:
+    return bool(progress["done"] > 0)
+
+
+def fetched(result: Line) -> int:
+    return int(result["bytes_from_peers"] + result["bytes_from_mirrors"])
 
 
 def test_two_pulls_of_one_blob_are_one_transfer(tmp_path: Path) -> None:
@@ -27,9 +34,11 @@ def test_two_pulls_of_one_blob_are_one_transfer(tmp_path: Path) -> None:
         seeding(shelved, up=LINK) as peer,
         pulling(home, shelved.file, "--peer", peer.text) as one,
     ):
-        one.expect("pull_progress")
+        one.expect("pull_progress", has_begun)
+        one.send(signal.SIGSTOP)
         with pulling(home, shelved.file, "--peer", peer.text) as two:
             two.expect("waiting_for_other")
+            one.send(signal.SIGCONT)
             first, second = one.end(), two.end()
         given = peer.uploaded
     assert (first.status, second.status) == (0, 0), first.stderr + second.stderr
@@ -40,7 +49,6 @@ def test_two_pulls_of_one_blob_are_one_transfer(tmp_path: Path) -> None:
     assert_pulled(home, shelved)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_when_the_first_is_killed_the_second_goes_on(tmp_path: Path) -> None:
     shelved = one_blob(tmp_path / "shelf", SIZE)
     home = trusting_home(tmp_path / "home", shelved)
@@ -48,10 +56,10 @@ def test_when_the_first_is_killed_the_second_goes_on(tmp_path: Path) -> None:
         seeding(shelved, up=LINK) as peer,
         pulling(home, shelved.file, "--peer", peer.text) as one,
     ):
-        one.expect("pull_progress")
+        one.expect("pull_progress", has_begun)
+        one.send(signal.SIGSTOP)
         with pulling(home, shelved.file, "--peer", peer.text) as two:
             two.expect("waiting_for_other")
-            one.expect("pull_progress", lambda line: line["done"] > 0.3 * line["total"])
             one.send(signal.SIGKILL)
             assert one.end().status == -signal.SIGKILL
             second = two.end()
@@ -72,9 +80,13 @@ def test_two_releases_with_a_blob_in_common(tmp_path: Path) -> None:
     with (
         seeding(one, up=LINK) as peer,
         pulling(home, one.file, "--peer", peer.text) as first,
-        pulling(home, two.file, "--peer", peer.text) as second,
     ):
-        done = [first.end(), second.end()]
+        first.expect("pull_progress", has_begun)
+        first.send(signal.SIGSTOP)
+        with pulling(home, two.file, "--peer", peer.text) as second:
+            second.expect("waiting_for_other")
+            first.send(signal.SIGCONT)
+            done = [first.end(), second.end()]
         given = peer.uploaded
     assert [outcome.status for outcome in done] == [0, 0], done[0].stderr + done[1].stderr
     assert sum(fetched(outcome.result) for outcome in done) == given == one.size

@@ -169,7 +169,7 @@ def test_a_bit_flipped_in_the_indexs_blocks_is_found(published: Shelf) -> None:
 def test_a_bit_flipped_in_the_indexs_torrent_is_found(published: Shelf) -> None:
     damaged = bytearray(published.torrent)
     damaged[-40] ^= 1
-    sql(published, "UPDATE blobs SET torrent = ?", bytes(damaged))
+    sql(published, "UPDATE torrents SET data = ?", bytes(damaged))
     assert "manifest-bad" in rules(collect(published.home))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from samara.fetcher.verify import problem_of, verify
+from samara.fetcher.recheck import problem_of
+from samara.fetcher.verify import verify
 from samara.registry.index import Index
 from samara.registry.store import whole_copy
 from samara.schemas.errors import ExitCode, NetworkError

@@ -1,0 +1,179 @@
+"""What stops a command before it begins: one message, its exit status, nothing lost."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.schemas.release_file import pack_release, unpack_release
+
+from support.processes import Outcome, pulling, samara, started
+from support.swarms import seeding
+from support.world import MIB, assert_pulled, one_blob, trusting_home
+
+LOCAL = ("--listen", "127.0.0.1:0", "--no-discovery")
+
+
+def one_message(done: Outcome, status: int) -> str:
+    assert done.status == status, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.message
+
+
+@contextlib.contextmanager
+def locked_index(home: Home) -> Iterator[None]:
+    """Another process in the middle of a long write."""
+    with Index.open(home):
+        pass
+    connection = sqlite3.connect(home.index, isolation_level=None)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+    finally:
+        connection.close()
+
+
+def test_an_index_locked_by_another_process(tmp_path: Path) -> None:
+    """Every command waits a while first: all of them at once here, it takes that long."""
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    homes = [trusting_home(tmp_path / name, shelved) for name in ("pull", "seed", "path")]
+    with contextlib.ExitStack() as stack:
+        for home in homes:
+            stack.enter_context(locked_index(home))
+        commands = [("pull", shelved.file, *LOCAL), ("seed", *LOCAL), ("path", shelved.reference)]
+        running = [stack.enter_context(started(home, *command)) for home, command in zip(homes, commands, strict=True)]
+        for process in running:
+            message = one_message(process.end(), 9)
+            assert "locked by another process" in message
+            assert "wait for it" in message
+
+
+@pytest.mark.parametrize("command", ["pull", "seed", "path"])
+def test_an_index_from_a_newer_version(tmp_path: Path, command: str) -> None:
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    home = trusting_home(tmp_path / "home", shelved)
+    with Index.open(home):
+        pass
+    with contextlib.closing(sqlite3.connect(home.index)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    arguments = {"pull": (shelved.file, *LOCAL), "seed": LOCAL, "path": (shelved.reference,)}[command]
+    message = one_message(samara(home, command, *arguments), 9)
+    assert "newer version" in message
+    assert "got 9999" in message
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    home = trusting_home(tmp_path / "home", shelved)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        seed = samara(home, "seed", "--listen", listen, "--no-discovery")
+        with seeding(shelved) as peer:
+            pull = samara(
+                home, "pull", shelved.file, "--listen", listen, "--no-discovery", "--peer", peer.text
+            )  # fmt: skip
+    for done in (seed, pull):
+        message = one_message(done, 4)
+        assert listen in message
+        assert "--listen" in message
+
+
+def test_nobody_to_ask(tmp_path: Path) -> None:
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    home = trusting_home(tmp_path / "home", shelved)
+    message = one_message(samara(home, "pull", shelved.file, *LOCAL), 4)
+    assert "nobody to ask" in message
+    assert "--peer" in message
+
+
+def test_a_publisher_nobody_told_us_to_trust(tmp_path: Path) -> None:
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    message = one_message(samara(Home(tmp_path / "home"), "pull", shelved.file, *LOCAL), 6)
+    assert shelved.publisher.identity in message
+
+
+def test_a_flipped_bit_anywhere_in_a_release_file(tmp_path: Path) -> None:
+    """A sample of places, in the container and in what it holds: refused each time, or it was no part of the proof."""
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    whole = shelved.file.read_bytes()
+    for offset in range(0, len(whole), max(1, len(whole) // 4)):
+        damaged = tmp_path / f"{offset}.samara"
+        damaged.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
+        home = trusting_home(tmp_path / f"home-{offset}", shelved)
+        done = samara(home, "pull", damaged, *LOCAL)
+        one_message(done, done.status)
+        assert done.status in {5, 6}, done.stderr
+        assert not home.partials.exists()
+
+
+@pytest.mark.parametrize(("part", "status"), [("payload", 6), ("signature", 6), ("torrent", 5), ("root", 6)])
+def test_one_changed_byte_in_each_part_of_a_release(tmp_path: Path, part: str, status: int) -> None:
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    bundle = unpack_release(shelved.file.read_bytes())
+    envelope = bundle.envelope
+    if part == "payload":
+        changed = replace(
+            bundle, envelope=replace(envelope, payload=envelope.payload.replace(b"blob.bin", b"blob.bim"))
+        )
+    elif part == "signature":
+        first = envelope.signatures[0]
+        wrong = replace(first, sig=bytes([first.sig[0] ^ 1]) + first.sig[1:])
+        changed = replace(bundle, envelope=replace(envelope, signatures=(wrong,)))
+    elif part == "torrent":
+        torrent = bundle.torrents[0]
+        changed = replace(bundle, torrents=(torrent[:-40] + bytes([torrent[-40] ^ 1]) + torrent[-39:],))
+    else:
+        root = bundle.roots[0]
+        changed = replace(bundle, roots=(root.replace(b'"expires":"20', b'"expires":"21', 1),))
+        assert changed != bundle
+    damaged = tmp_path / "damaged.samara"
+    damaged.write_bytes(pack_release(changed))
+    home = trusting_home(tmp_path / "home", shelved)
+    done = samara(home, "pull", damaged, *LOCAL)
+    one_message(done, status)
+    assert not home.partials.exists()
+
+
+def test_to_a_folder_where_another_file_has_that_name(tmp_path: Path) -> None:
+    """Said before anything is fetched, and the other file is left alone."""
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    home = trusting_home(tmp_path / "home", shelved)
+    taken = tmp_path / "out" / "blob.bin"
+    taken.parent.mkdir()
+    taken.write_text("mine")
+    with seeding(shelved) as peer, pulling(home, shelved.file, "--peer", peer.text, "--to", taken.parent) as pull:
+        message = one_message(pull.end(), 2)
+        assert peer.uploaded == 0
+    assert str(taken) in message
+    assert taken.read_text() == "mine"
+
+
+def test_to_a_folder_on_another_disk_twice(tmp_path: Path, other_disk: Path) -> None:
+    """There a copy has to be made; the second time it is recognised."""
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    home = trusting_home(tmp_path / "home", shelved)
+    with seeding(shelved) as peer:
+        for _ in range(2):
+            with pulling(home, shelved.file, "--peer", peer.text, "--to", other_disk) as pull:
+                done = pull.end()
+            assert done.status == 0, done.stderr
+            assert (other_disk / "blob.bin").read_bytes() == shelved.source.read_bytes()
+    assert_pulled(home, shelved)
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another filesystem than the store's."""
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second filesystem at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder)
