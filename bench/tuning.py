@@ -106,7 +106,7 @@ def _prepare(work: Path, megabytes: int) -> None:
 
 
 def _one(work: Path, name: str) -> tuple[Cost, Cost]:
-    command = [sys.executable, __file__, "--work", str(work), "--variant", name, "--role"]
+    command = [sys.executable, sys.argv[0], "--work", str(work), "--variant", name, "--role"]
     seeder = subprocess.Popen([*command, "seed"], stdout=subprocess.PIPE)
     try:
         assert seeder.stdout is not None

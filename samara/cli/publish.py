@@ -28,7 +28,7 @@ from samara.schemas.errors import ExitCode
         ExitCode.INTERRUPTED,
     ),
 )  # fmt: skip
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(readable=False, path_type=Path), metavar="FILE...")
 @click.option("--as", "reference", required=True, metavar="PUBLISHER/MODEL:TAG", help="The name to publish under.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the .samara file goes.")
 @click.option("--mirror", "mirrors", multiple=True, metavar="URL", help="An HTTP copy; ending in / a folder of copies.")

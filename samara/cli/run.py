@@ -10,6 +10,7 @@ import click
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.cli.signals import terminate_like_ctrl_c
+from samara.cli.text import clean
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode, UsageError
 from samara.schemas.manifest import Role
@@ -50,7 +51,7 @@ def command(
             screen.note(engine.raw_reason)
         for piece in engine.stream(prompt, max_tokens=max_tokens, temperature=temperature, raw=raw):
             if not screen.json:
-                sys.stdout.write(piece)
+                sys.stdout.write(clean(piece) if sys.stdout.isatty() else piece)
                 sys.stdout.flush()
         generation = engine.generation
     if screen.json:

@@ -148,4 +148,4 @@ def _page(shown: _Shown) -> str:
 
 def _clean(text: str) -> str:
     """A publisher's words in one line."""
-    return clean(text).replace("\n", " ")
+    return " ".join(clean(text).split())

@@ -6,8 +6,8 @@ import json
 
 
 def clean(text: str) -> str:
-    """Words of unknown origin without what could drive a terminal; line feeds stay."""
-    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)
+    """Words of unknown origin without what could drive a terminal; line feeds and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in text)
 
 
 def json_line(data: object) -> str:

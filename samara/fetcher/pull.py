@@ -318,7 +318,7 @@ class _Pulling:
         with Swarm(options) as swarm:
             try:
                 self._loop(swarm)
-            except (KeyboardInterrupt, SamaraError):
+            except BaseException:  # Ctrl-C, a full disk, nobody left, a broken pipe: whatever ends it
                 self._save_progress(swarm)
                 raise
 
@@ -347,7 +347,7 @@ class _Pulling:
                 transfer.tick(swarm, now)
             self._note_first_byte(now)
             self._later.check()
-            for progress in watch.progress(swarm, unfinished, now):
+            for progress in watch.progress(unfinished, now):
                 self._on_event(progress)
             for transfer in unfinished:
                 if transfer.state is State.DONE:
@@ -356,7 +356,7 @@ class _Pulling:
             watch.look_after(swarm, unfinished, now)
 
     def _note_first_byte(self, now: float) -> None:
-        if self._first_byte is None and any(t.done_bytes > t.reused for t in self._transfers):
+        if self._first_byte is None and any(t.ledger.downloaded for t in self._transfers):
             self._first_byte = now - self._started
 
     def _save_progress(self, swarm: Swarm) -> None:

@@ -42,6 +42,7 @@ from samara.seeder.swarm import (
 
 CHECKPOINT_SECONDS = 3.0  # a power cut costs at most what came since: re-checking it, not fetching it again
 CHECKPOINT_BYTES = 256 << 20
+SAMPLE_SECONDS = 0.2  # asking libtorrent stops its network thread for a moment
 MEND_ROUNDS = 2  # a block that is wrong after being fetched twice is wrong at its publisher
 
 
@@ -74,6 +75,7 @@ class Transfer:
         self.location: Path | None = None
         self.rejected: list[SourceRejected] = []
         self.ledger = SourceLedger()
+        self.peers = 0
         self._home = home
         self._torrent = torrent
         self._partial = partial
@@ -98,6 +100,7 @@ class Transfer:
         self._saving: Future[None] | None = None
         self._committing: Future[Path | tuple[BadBlock, ...]] | None = None
         self._saved_at = 0.0
+        self._sampled_at = 0.0
         self._saved_bytes = self.done_bytes
         with io_errors(partial.data):
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -105,6 +108,7 @@ class Transfer:
         self._checker = BlockChecker(self._fd)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="commit")
         self._closed = False
+        self._disk_failed = False
 
     def start(self, swarm: Swarm, now: float) -> None:
         """Begin to fetch what is missing; check blocks that are here but unproven."""
@@ -141,6 +145,7 @@ class Transfer:
         elif isinstance(happened, MirrorFailed):
             self._reject("mirror", happened.url, happened.reason)
         elif isinstance(happened, DiskFailed):
+            self._disk_failed = True  # pieces that passed their check may have failed to be written: claim no more
             raise io_error(OSError(happened.errno, happened.message), self._partial.data)
 
     def tick(self, swarm: Swarm, now: float) -> None:
@@ -150,7 +155,9 @@ class Transfer:
             self._saving.result()
             self._saving = None
         if self.state is State.FETCHING:
-            self._sample(swarm)
+            if now - self._sampled_at >= SAMPLE_SECONDS:
+                self._sampled_at = now
+                self._sample(swarm)
             due = now - self._saved_at >= self._checkpoint_seconds and self.done_bytes > self._saved_bytes
             if (due or self.done_bytes - self._saved_bytes >= CHECKPOINT_BYTES) and self._idle():
                 self._saved_at, self._saved_bytes = now, self.done_bytes
@@ -174,7 +181,7 @@ class Transfer:
 
     def begin_last_flush(self, swarm: Swarm) -> bool:
         """The process ends early: ask for what has arrived to be written. False if there is nothing to wait for."""
-        if self._closed or self.state is not State.FETCHING:
+        if self._closed or self._disk_failed or self.state is not State.FETCHING or self.name not in swarm:
             return False
         if self._saving is not None:
             wait([self._saving])
@@ -208,7 +215,8 @@ class Transfer:
         for index, check in list(self._checks.items()):
             if check.done():
                 del self._checks[index]
-                self._judge(self.file.blocks[index], check.result())
+                with io_errors(self._partial.data):
+                    self._judge(self.file.blocks[index], check.result())
 
     def _judge(self, block: Block, bad: BadBlock | None) -> None:
         if bad is None:
@@ -276,10 +284,11 @@ class Transfer:
     ) -> Path | tuple[BadBlock, ...]:
         """In a thread: the whole proof, then the crash order. Gives the blob's path, or what must be fetched again."""
         sync = self._pool.submit(self._sync)  # the disk works while the processor hashes
-        passed = proven | {index for index, check in checks if check.result() is None}
-        bad = self._bad_of(block for block in self.file.blocks if block.index not in passed)
-        if not bad and b3_text(whole_digest(self._fd)) != self.file.b3:
-            bad = self._why_whole_is_wrong()
+        with io_errors(self._partial.data):
+            passed = proven | {index for index, check in checks if check.result() is None}
+            bad = self._bad_of(block for block in self.file.blocks if block.index not in passed)
+            if not bad and b3_text(whole_digest(self._fd)) != self.file.b3:
+                bad = self._why_whole_is_wrong()
         sync.result()
         if bad:
             return bad
@@ -331,7 +340,9 @@ class Transfer:
     # -- bookkeeping ---------------------------------------------------------------------------------------------
 
     def _sample(self, swarm: Swarm) -> None:
-        self.ledger.sample(swarm.status(self.name).downloaded, swarm.sources(self.name))
+        status = swarm.status(self.name)
+        self.peers = status.peers
+        self.ledger.sample(status.downloaded, swarm.sources(self.name))
 
     def _reject(self, kind: str, source: str, reason: str) -> None:
         rejected = SourceRejected(source=source, kind=kind, reason=reason)

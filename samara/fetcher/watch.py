@@ -49,15 +49,16 @@ class Watch:
         if isinstance(happened, Downloading):
             self._unreachable(swarm.begin(happened.torrent, self._peers))
         elif isinstance(happened, PeerLost):
-            self._losses.setdefault(happened.endpoint, happened.reason)
+            if self._losses.get(happened.endpoint) != WRONG_BYTES:  # what comes after that says less
+                self._lost(happened.endpoint, happened.reason)
         elif isinstance(happened, MirrorFailed):
-            self._losses[happened.url] = happened.reason
+            self._lost(happened.url, happened.reason)
         elif isinstance(happened, PeerBanned):
-            self._losses[happened.endpoint] = WRONG_BYTES
+            self._lost(happened.endpoint, WRONG_BYTES)
         elif isinstance(happened, ListenFailed) and happened.was_chosen:
             raise happened.as_error()
 
-    def progress(self, swarm: Swarm, transfers: Sequence[Transfer], now: float) -> Iterator[PullProgress]:
+    def progress(self, transfers: Sequence[Transfer], now: float) -> Iterator[PullProgress]:
         """Where each transfer stands, a few times a second and at its end."""
         due = now - self._shown_at >= PROGRESS_EVERY
         if due:
@@ -73,7 +74,7 @@ class Watch:
                     verified=transfer.proven_bytes,
                     rate=rate,
                     eta=eta,
-                    peers=swarm.peers(transfer.name) if transfer.state is State.FETCHING else 0,
+                    peers=transfer.peers if transfer.state is State.FETCHING else 0,
                     from_peers=transfer.ledger.from_peers,
                     from_mirrors=transfer.ledger.from_mirrors,
                 )
@@ -81,11 +82,12 @@ class Watch:
     def look_after(self, swarm: Swarm, transfers: Sequence[Transfer], now: float) -> None:
         """Tell peers again while nobody is there. Raises NetworkError when nothing has come for too long."""
         fetching = [transfer for transfer in transfers if transfer.state is State.FETCHING]
-        got = sum(transfer.done_bytes for transfer in transfers)
+        # bytes, not pieces: one piece of a large model takes minutes on a slow link
+        got = sum(transfer.done_bytes + transfer.ledger.downloaded for transfer in transfers)
         if got != self._last_bytes or not fetching:
             self._last_bytes, self._last_progress = got, now
             return
-        alone = [transfer for transfer in fetching if swarm.peers(transfer.name) == 0]
+        alone = [transfer for transfer in fetching if transfer.peers == 0]
         if not alone:
             self._alone_since = now
         elif now - self._told_at >= RETELL_EVERY:
@@ -100,12 +102,19 @@ class Watch:
                 next_step="everything fetched so far is kept: run the same command again later",
             )
 
+    def _lost(self, source: str, reason: str) -> None:
+        self._losses.pop(source, None)  # the latest last
+        self._losses[source] = reason
+        while len(self._losses) > NAMED:
+            del self._losses[next(iter(self._losses))]
+
     def _unreachable(self, lost: Mapping[str, str]) -> None:
-        self._losses.update(lost)
+        for source, reason in lost.items():
+            self._lost(source, reason)
         if self._nobody_else and len(lost) == len(set(self._peers)):
             raise NetworkError(f"nobody to ask: {self._why()}", next_step="check the address after --peer")
 
     def _why(self) -> str:
         """The last few sources and what became of them."""
         named = [f"{source}: {reason}" for source, reason in self._losses.items()]
-        return "; ".join(named[-NAMED:]) or "nobody answered"
+        return "; ".join(named) or "nobody answered"

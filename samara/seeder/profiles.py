@@ -52,5 +52,5 @@ class Profile:
 
 
 PROFILES = MappingProxyType(
-    {"fast": Profile(settings=FAST, posix_disk=False), "small": Profile(settings=SMALL, posix_disk=True)}
+    {"fast": Profile(settings=FAST, posix_disk=True), "small": Profile(settings=SMALL, posix_disk=True)}
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from samara.schemas.bittorrent import piece_length_for
 from samara.schemas.digests import b3_text, sha256_text
 from samara.schemas.envelope import Envelope
 from samara.schemas.errors import IntegrityError, NotFoundError, UsageError
-from samara.schemas.events import HashProgress, Note, OnEvent, Warned, ignore
+from samara.schemas.events import Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import (
     INLINE_LIMIT,
     MAX_FILES,
@@ -42,16 +42,15 @@ from samara.schemas.manifest import (
     check_path,
     parse_manifest,
 )
-from samara.schemas.rates import RateMeter
 from samara.schemas.references import Reference
 from samara.schemas.release_file import SUFFIX, ReleaseBundle, pack_release
 from samara.schemas.stamps import Stamp
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import FileHashes, hash_file, open_source
+from samara.seeder.progress import hash_progress
 from samara.seeder.torrent import build_torrent
 
 _TOKENIZER_NAMES = ("tokenizer", "vocab", "merges", "special_tokens")
-_PROGRESS_EVERY = 0.1  # seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,7 +201,7 @@ def _hash(source: Path, name: str, mirrors: list[str], on_event: OnEvent) -> _Ha
         if shape.warning is not None:
             on_event(Warned(message=f"{name}: {shape.warning}"))
         hashes = hash_file(
-            source, shape.block_sizes, fd=file.fileno(), on_progress=_progress(name, size, on_event)
+            source, shape.block_sizes, fd=file.fileno(), on_progress=hash_progress(name, size, on_event)
         )  # fmt: skip
     inline = None
     if hashes.size <= INLINE_LIMIT:
@@ -258,22 +257,6 @@ def _still_the_same(hashed: Sequence[_HashedFile]) -> None:
         now: Stamp | None = stamp_at(item.source)
         if now != item.hashes.stamp:
             raise IntegrityError(f"{item.source} changed while the release was made", next_step="publish again")
-
-
-def _progress(name: str, size: int, on_event: OnEvent) -> Callable[[int], None]:
-    meter = RateMeter(total=size)
-    last = 0.0
-
-    def report(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < _PROGRESS_EVERY and done < size:
-            return
-        last = now
-        rate, eta = meter.at(done, now)
-        on_event(HashProgress(path=name, done=done, total=size, rate=rate, eta=eta))
-
-    return report
 
 
 def _role(name: str, *, is_gguf: bool) -> Role:

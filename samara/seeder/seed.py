@@ -7,11 +7,14 @@ are parsed strictly again, so a damaged index can't make it announce something e
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from samara.registry.home import Home
 from samara.registry.index import Index
@@ -19,14 +22,16 @@ from samara.registry.records import BlobRecord
 from samara.registry.store import stamp_at, whole_copy
 from samara.schemas.bittorrent import parse_blob_torrent
 from samara.schemas.digests import b3_hex, b3_text
-from samara.schemas.errors import MalformedError, NotFoundError
+from samara.schemas.errors import MalformedError, NotFoundError, SamaraError, StoreError
 from samara.schemas.events import Listening, Note, OnEvent, SeedRow, SeedTable, Warned, ignore
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import hash_file, open_source
-from samara.seeder.swarm import DiskFailed, PeerBanned, Swarm, SwarmEvent, SwarmOptions
+from samara.seeder.progress import hash_progress
+from samara.seeder.swarm import DiskFailed, Downloading, PeerBanned, PieceFailed, Swarm, SwarmEvent, SwarmOptions
 
 TABLE_EVERY = 1.0  # seconds between SeedTable events
 RESCAN_EVERY = 2.0  # seconds between looks at the index
+REST = 60.0  # seconds before a file that couldn't be read is tried again
 TRUSTED_FOR = 7 * 86400  # seconds after which an untouched file's pieces are hashed again before they are given
 
 
@@ -43,9 +48,16 @@ class Seed:
 
 
 def seedable(
-    blobs: Iterable[BlobRecord], only: frozenset[str] | None = None, *, now: float
+    blobs: Iterable[BlobRecord],
+    only: frozenset[str] | None = None,
+    *,
+    running: Mapping[str, Seed] = MappingProxyType({}),
+    now: float,
 ) -> tuple[tuple[Seed, ...], tuple[str, ...]]:
-    """(what can be seeded, why something can't). `only`: the blobs (b3 text) to consider, all when None."""
+    """(what can be seeded, why something can't). `only`: the blobs (b3 text) to consider, all when None.
+
+    `running`: what is being seeded already, by b3 text; where its file is untouched it is given back as it is.
+    """
     seeds: list[Seed] = []
     troubles: list[str] = []
     for blob in blobs:
@@ -58,6 +70,10 @@ def seedable(
                 troubles.append(
                     f"{changed[0]} is gone or changed since it was verified — run: samara verify {changed[0]}"
                 )
+            continue
+        already = running.get(blob.b3)
+        if already is not None and already.path == place.path:
+            seeds.append(already)
             continue
         try:
             torrent = parse_blob_torrent(blob.torrent)
@@ -95,7 +111,10 @@ def seed(
     can't listen.
     """
     with Index.open(home) as index:
-        only = _blobs_at(index, paths, on_event) if paths else None
+        try:
+            only = _blobs_at(index, paths, stop, on_event) if paths else None
+        except _StoppedError:
+            return SeedTable(rows=())
         with Swarm(options) as swarm:
             for endpoint in swarm.wait_listening(10.0):
                 on_event(Listening(endpoint=endpoint))
@@ -112,6 +131,7 @@ class _Seeder:
         self._on_event = on_event
         self._seeds: dict[str, Seed] = {}
         self._complained: set[str] = set()
+        self._resting: dict[str, float] = {}
 
     def run(self, stop: threading.Event) -> SeedTable:
         self._rescan()
@@ -131,29 +151,46 @@ class _Seeder:
         return self._table()
 
     def _rescan(self) -> None:
-        found, troubles = seedable(self._index.blobs(), self._only, now=time.time())
+        running = {item.b3: item for item in self._seeds.values()}
+        found, troubles = seedable(self._index.blobs(), self._only, running=running, now=time.time())
         for trouble in troubles:
-            if trouble not in self._complained:
-                self._complained.add(trouble)
-                self._on_event(Warned(message=trouble))
+            self._complain(trouble)
         wanted = {item.b3: item for item in found}
         for name, item in list(self._seeds.items()):
             if item.b3 not in wanted or wanted[item.b3].path != item.path:
-                self._swarm.remove(name)
-                del self._seeds[name]
-        running = {item.b3 for item in self._seeds.values()}
+                self._remove(name)
+        now = time.monotonic()
+        still = {item.b3 for item in self._seeds.values()}
         for item in found:
-            if item.b3 not in running:
+            if item.b3 not in still and self._resting.get(item.b3, now) <= now:
                 self._seeds[self._swarm.add_seed(item.torrent, item.path, check_first=item.check_first)] = item
 
     def _handle(self, happened: SwarmEvent) -> None:
         item = self._seeds.get(happened.torrent)
-        if isinstance(happened, DiskFailed) and item is not None:
-            self._on_event(Warned(message=f"stopped seeding {item.path}: {happened.message}"))
-            self._swarm.remove(happened.torrent)
-            del self._seeds[happened.torrent]
-        elif isinstance(happened, PeerBanned):
+        if isinstance(happened, PeerBanned):
             self._on_event(Note(message=f"banned {happened.endpoint}: it sent wrong bytes"))
+        elif item is not None and isinstance(happened, (PieceFailed, Downloading)):
+            self._remove(happened.torrent)
+            self._resting[item.b3] = time.monotonic() + REST
+            with contextlib.suppress(StoreError):  # busy with a long write: then it is found again after the rest
+                self._index.drop_location(item.path)
+            self._complain(
+                f"{item.path} no longer holds what was verified, although nothing seems to have changed it: "
+                f"not seeding it — run: samara verify {item.path}"
+            )
+        elif item is not None and isinstance(happened, DiskFailed):
+            self._remove(happened.torrent)
+            self._resting[item.b3] = time.monotonic() + REST
+            self._complain(f"stopped seeding {item.path} for a while: {happened.message}")
+
+    def _remove(self, name: str) -> None:
+        self._swarm.remove(name)
+        del self._seeds[name]
+
+    def _complain(self, trouble: str) -> None:
+        if trouble not in self._complained:
+            self._complained.add(trouble)
+            self._on_event(Warned(message=trouble))
 
     def _table(self) -> SeedTable:
         rows = []
@@ -172,34 +209,57 @@ class _Seeder:
         return SeedTable(rows=tuple(rows))
 
 
-def _blobs_at(index: Index, paths: Sequence[Path], on_event: OnEvent) -> frozenset[str]:
-    found = set()
+class _StoppedError(Exception):
+    """`stop` was set while a file was being read."""
+
+
+def _blobs_at(index: Index, paths: Sequence[Path], stop: threading.Event, on_event: OnEvent) -> frozenset[str]:
+    found: set[str] = set()
     for path in paths:
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            b3 = _blob_at(index, file.absolute(), on_event)
-            if b3 is not None:
-                found.add(b3)
-            elif not path.is_dir():
-                raise NotFoundError(
-                    f"{path} is no blob of a release known here", next_step="publish it, or pull its release first"
-                )
+        if path.is_dir():
+            found.update(_blobs_in(index, path, stop, on_event))
+            continue
+        b3 = _blob_at(index, path.absolute(), stop, on_event)
+        if b3 is None:
+            raise NotFoundError(
+                f"{path} is no blob of a release known here", next_step="publish it, or pull its release first"
+            )
+        found.add(b3)
     if not found:
         raise NotFoundError("none of these files is a blob of a release known here", next_step="publish them first")
     return frozenset(found)
 
 
-def _blob_at(index: Index, file: Path, on_event: OnEvent) -> str | None:
+def _blobs_in(index: Index, folder: Path, stop: threading.Event, on_event: OnEvent) -> Iterator[str]:
+    """The blobs in a folder; a file there that can't be read is no reason not to seed the others."""
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        try:
+            b3 = _blob_at(index, file.absolute(), stop, on_event)
+        except SamaraError as error:
+            on_event(Warned(message=f"left out: {error}"))
+        else:
+            if b3 is not None:
+                yield b3
+
+
+def _blob_at(index: Index, file: Path, stop: threading.Event, on_event: OnEvent) -> str | None:
     """The blob in a file: as recorded if the stamp is the same, else by reading it, if any blob has its size."""
+    stamp = stamp_at(file)
     known = index.location_at(file)
-    if known is not None and stamp_at(file) == known[1].stamp:
+    if known is not None and stamp == known[1].stamp:
         return known[0]
+    if stamp is not None and not index.blobs_of_size(stamp.size):
+        return None
     with open_source(file) as opened:
-        size = file.stat().st_size
-        if not index.blobs_of_size(size):
-            return None
-        on_event(Note(message=f"reading {file} to see which blob it is"))
-        hashes = hash_file(file, describe(opened, size).block_sizes, fd=opened.fileno())
+        size = os.fstat(opened.fileno()).st_size
+        report = hash_progress(file.name, size, on_event)
+
+        def reading(done: int) -> None:
+            if stop.is_set():
+                raise _StoppedError
+            report(done)
+
+        hashes = hash_file(file, describe(opened, size).block_sizes, fd=opened.fileno(), on_progress=reading)
     b3 = b3_text(hashes.b3)
     if index.blob(b3) is None:
         return None

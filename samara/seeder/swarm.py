@@ -39,6 +39,7 @@ _ALERTS = (
 )
 
 
+HANDFUL = 0.01  # seconds between two looks at what has happened
 WRONG_BYTES = "sent wrong bytes and was banned"
 ANY_ADDRESS = ("0.0.0.0:0", "[::]:0")  # every interface, ports chosen by the system
 
@@ -190,6 +191,7 @@ class Swarm:
             {
                 "alert_mask": _ALERTS,
                 "alert_queue_size": max(int(settings.get("alert_queue_size", 0)), 20_000),
+                "allow_multiple_connections_per_ip": True,  # a whole lab may sit behind one address
                 "announce_to_all_tiers": True,
                 "announce_to_all_trackers": True,
                 "close_redundant_connections": False,
@@ -217,6 +219,7 @@ class Swarm:
             parameters.disk_io_constructor = "posix_disk_io_constructor"
         self._session: Any = lt.session(parameters)
         self._handles: dict[str, Any] = {}
+        self._polled_at = 0.0
         self._mirrors = MirrorBook(_known_addresses)
         if options.upload_limit or options.download_limit:
             self._cap_local_peers_too()
@@ -237,10 +240,13 @@ class Swarm:
     def add_seed(self, torrent: bytes, path: Path, *, check_first: bool) -> str:
         """Give the whole file at `path`, in place, to its swarm. Returns the torrent's name here (v2 infohash).
 
+        The file is never written to: if it turns out not to be whole, that is told by Downloading or PieceFailed.
         With `check_first` each piece is hashed before it is first given (libtorrent's seed mode), which costs as much
         processor time as giving it; without, the file must have been verified lately.
         """
         parameters = _parameters(torrent, path.parent, path.name)
+        # else libtorrent would mend the file from other peers, in place, as soon as it finds a piece wrong
+        parameters.flags |= lt.torrent_flags.upload_mode
         if check_first:
             parameters.flags |= lt.torrent_flags.seed_mode
         else:
@@ -267,6 +273,10 @@ class Swarm:
         lost = self.connect(name, peers)
         self._handles[name].resume()
         return lost
+
+    def __contains__(self, name: object) -> bool:
+        """Whether a torrent of that name is in this session."""
+        return name in self._handles
 
     def remove(self, name: str) -> None:
         """Stop with one torrent; its file stays."""
@@ -297,13 +307,12 @@ class Swarm:
 
     # -- what happens --------------------------------------------------------------------------------------------
 
-    def peers(self, name: str) -> int:
-        """How many connections a torrent has, mirrors included."""
-        return int(self._handles[name].status(0).num_peers)
-
     def poll(self, timeout: float) -> tuple[SwarmEvent, ...]:
         """Wait up to `timeout` seconds for something to happen; everything that has, in order."""
         self._session.wait_for_alert(max(0, int(timeout * 1000)))
+        # thousands of pieces a second are taken in handfuls: each wake-up costs more than what it brings
+        time.sleep(max(0.0, min(timeout, self._polled_at + HANDFUL - time.monotonic())))
+        self._polled_at = time.monotonic()
         events: list[SwarmEvent] = []
         unexplained = self._mirrors.unexplained()
         for alert in self._session.pop_alerts():

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 ROOT_LIFETIME = timedelta(days=365)
 ROLES: Final = ("root", "targets", "snapshot", "timestamp")
 EXTENSION: Final = "x-samara"
+SPEC_VERSION: Final = "1.0.31"  # said here, so that a root's bytes don't depend on the library's version
 _MAX_KEYS = 64
 
 
@@ -139,6 +140,7 @@ def write_root(plan: RootPlan, signers: Sequence[SecretKey]) -> bytes:
     _check_plan(plan)
     root = Root(
         version=plan.version,
+        spec_version=SPEC_VERSION,
         expires=plan.expires.astimezone(UTC),
         consistent_snapshot=True,
         unrecognized_fields={EXTENSION: {"v": 1, "beacon": plan.beacon.hex()}},
