@@ -333,9 +333,9 @@ def types_table() -> str:
     rows = [f"| {number} | {name} | {elements} | {size} |" for number, (name, elements, size) in TENSOR_TYPES.items()]
     third = -(-len(rows) // 3)
     columns = [rows[i : i + third] for i in range(0, len(rows), third)]
-    head = ["| type | name | elements | bytes |" * 3, "|---|---|---|---|" * 3]
-    lines = [*head, *("".join(row) for row in zip_longest(*columns, fillvalue="| | | | |"))]
-    return "".join(line.replace("||", "| |") + "\n" for line in lines)
+    head = "| type | name | elements | bytes | | type | name | elements | bytes | | type | name | elements | bytes |"
+    lines = [head, "|---" * 14 + "|", *("".join(row) for row in zip_longest(*columns, fillvalue="| | | | |"))]
+    return "\n" + "".join(line.replace("||", "| |") + "\n" for line in lines) + "\n"
 
 
 def example_text(value: dict[str, Any]) -> str:

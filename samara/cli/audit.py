@@ -17,7 +17,7 @@ from samara.schemas.errors import ExitCode
 @common_command(
     "audit",
     examples="samara audit\nsamara audit --json > audit.json\nsamara audit --skip-blocks",
-    exits=(ExitCode.NOT_FOUND, ExitCode.STORE, ExitCode.FINDINGS, ExitCode.UNCHECKED, ExitCode.INTERRUPTED),
+    exits=(ExitCode.NOT_FOUND, ExitCode.STORE, ExitCode.FINDINGS, ExitCode.UNCHECKED),
 )
 @click.option("--skip-blocks", is_flag=True, help="Don't read the blobs' bytes: signatures, index and leftovers only.")
 def command(*, skip_blocks: bool) -> int:

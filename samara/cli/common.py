@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -82,8 +83,17 @@ def _set_quiet(_context: click.Context, _parameter: click.Parameter, value: bool
     screen.quiet = screen.quiet or value
 
 
+def _exit_codes(exits: tuple[ExitCode, ...]) -> str:
+    codes = sorted({ExitCode.OK, ExitCode.USAGE, ExitCode.INTERRUPTED, *exits})
+    text = ", ".join(f"{int(code)} {code.name.lower().replace('_', ' ')}" for code in codes)
+    return textwrap.fill(f"Exit codes: {text}", width=76, subsequent_indent="  ")
+
+
 def command(name: str, *, examples: str, exits: tuple[ExitCode, ...] = ()) -> Callable[[F], click.Command]:
-    """A click command with --json, --quiet, an Examples section and its exit codes in --help."""
+    """A click command with --json, --quiet, an Examples section and its exit codes in --help.
+
+    `exits`: beside ok, usage and interrupted, which every command may end with.
+    """
 
     def wrap(function: F) -> click.Command:
         function = click.option(
@@ -94,9 +104,8 @@ def command(name: str, *, examples: str, exits: tuple[ExitCode, ...] = ()) -> Ca
             "--json", is_flag=True, expose_value=False, is_eager=True, callback=_set_json,
             help="Result as one JSON object on stdout, progress as JSON lines on stderr.",
         )(function)  # fmt: skip
-        codes = ", ".join(f"{int(code)} {code.name.lower().replace('_', ' ')}" for code in (ExitCode.OK, *exits))
         lines = "\n".join("  " + line for line in examples.strip().splitlines())
-        epilog = f"\b\nExamples:\n{lines}\n\n\b\nExit codes: {codes}"
+        epilog = f"\b\nExamples:\n{lines}\n\n\b\n{_exit_codes(exits)}"
         return click.command(name, epilog=epilog, context_settings={"help_option_names": ["-h", "--help"]})(function)
 
     return wrap

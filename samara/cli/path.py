@@ -13,7 +13,7 @@ from samara.schemas.errors import ExitCode
 @common_command(
     "path",
     examples='samara path acme/tiny:q8_0\nllama-cli -m "$(samara path acme/tiny:q8_0)"',
-    exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.STORE),
+    exits=(ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.STORE),
 )
 @click.argument("reference", metavar="REF")
 def command(reference: str) -> None:

@@ -1,17 +1,19 @@
-"""Draws events: a live line or table on a terminal, plain lines elsewhere, JSON lines with --json.
-
-rich is imported only when a terminal is really drawn on.
-"""
+"""Draws events: a live line or table on a terminal, plain lines elsewhere, JSON lines with --json."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import threading
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
+
+import click
 
 from samara.cli.common import Screen
+from samara.cli.live import Live
 from samara.cli.text import clean, duration, json_line, size
 from samara.schemas.events import (
     CheckProgress,
@@ -38,9 +40,9 @@ class Progress:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._lock = threading.Lock()
-        self._live: Any = None
+        self._live = Live()
         self._last_plain = time.monotonic() - PLAIN_EVERY + 1.0
-        self._terminal = sys.stderr.isatty() and not screen.json and not screen.quiet
+        self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not screen.json
 
     def __enter__(self) -> Self:
         return self
@@ -49,9 +51,7 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:  # fmt: skip
         with self._lock:
-            if self._live is not None:
-                self._live.stop()
-                self._live = None
+            self._write(self._live.over())
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
@@ -72,10 +72,8 @@ class Progress:
                 self._say(event, message)
 
     def _say(self, event: Event, message: str) -> None:
-        loud = isinstance(event, (Warned, SourceRejected))
-        if self._live is not None:
-            self._live.console.print(clean(message), markup=False, highlight=False, style="yellow" if loud else None)
-        elif loud:
+        self._write(self._live.over())
+        if isinstance(event, (Warned, SourceRejected)):
             self._screen.warn(message)
         else:
             self._screen.note(message)
@@ -84,23 +82,17 @@ class Progress:
         if self._screen.quiet:
             return
         if self._terminal:
-            self._draw(text)
+            shown = "\n".join(map(clean, text.splitlines()))
+            self._write(self._live.draw(shown, width=shutil.get_terminal_size().columns))
             return
         now = time.monotonic()
         if now - self._last_plain >= PLAIN_EVERY:
             self._last_plain = now
             self._screen.note(text)
 
-    def _draw(self, text: str) -> None:
-        from rich.console import Console
-        from rich.live import Live
-        from rich.text import Text
-
-        if self._live is None:
-            self._live = Live(Text(text), console=Console(stderr=True), refresh_per_second=8, transient=True)
-            self._live.start()
-        else:
-            self._live.update(Text(text))
+    def _write(self, text: str) -> None:
+        if text:
+            click.echo(text, nl=False, err=True)
 
 
 def _moving_text(event: Event) -> str | None:

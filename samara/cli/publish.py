@@ -20,14 +20,13 @@ from samara.schemas.errors import ExitCode
     "publish",
     examples=(
         "samara publish tiny-q8_0.gguf --as acme/tiny:q8_0\n"
-        "samara publish model.gguf mmproj.gguf LICENSE --as acme/vision:q4_k_m --license Apache-2.0\n"
-        "samara publish tiny.gguf --as acme/tiny:f16 --mirror https://example.org/models/ -o tiny.samara"
+        "samara publish model.gguf mmproj.gguf LICENSE --as acme/vision:q4_k_m \\\n"
+        "    --license Apache-2.0\n"
+        "samara publish tiny.gguf --as acme/tiny:f16 \\\n"
+        "    --mirror https://example.org/models/ -o tiny.samara"
     ),
-    exits=(
-        ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE,
-        ExitCode.INTERRUPTED,
-    ),
-)  # fmt: skip
+    exits=(ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE),
+)
 @click.argument("files", nargs=-1, required=True, type=click.Path(readable=False, path_type=Path), metavar="FILE...")
 @click.option("--as", "reference", required=True, metavar="PUBLISHER/MODEL:TAG", help="The name to publish under.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the .samara file goes.")

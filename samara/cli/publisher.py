@@ -29,7 +29,7 @@ command = click.Group(
 @common.command(
     "init",
     examples="samara publisher init acme\nsamara publisher init acme --recovery /media/stick/acme.recovery",
-    exits=(ExitCode.USAGE, ExitCode.DISK_FULL, ExitCode.STORE),
+    exits=(ExitCode.DISK_FULL, ExitCode.STORE),
 )
 @click.argument("name")
 @click.option(
@@ -68,7 +68,7 @@ def init(name: str, recovery: Path | None, kdf_rounds: int | None) -> None:
 @common.command(
     "show",
     examples="samara publisher show acme\nsamara publisher show acme --json",
-    exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.STORE),
+    exits=(ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.STORE),
 )
 @click.argument("name", required=False)
 def show(name: str | None) -> None:
@@ -83,7 +83,7 @@ def show(name: str | None) -> None:
 @common.command(
     "import",
     examples="samara publisher import /media/stick/acme.recovery",
-    exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.STORE),
+    exits=(ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE),
 )
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--as", "name", metavar="NAME", help="Use another name than the recovery file's.")

@@ -25,8 +25,7 @@ from samara.schemas.errors import ExitCode, UsageError
         "samara pull acme/tiny:q8_0 --peer nas.local:6901 --no-discovery"
     ),
     exits=(
-        ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL,
-        ExitCode.STORE, ExitCode.INTERRUPTED,
+        ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE,
     ),
 )  # fmt: skip
 @click.argument("source", metavar="REF|FILE|URL")

@@ -19,10 +19,8 @@ from samara.schemas.manifest import Role
 @common_command(
     "run",
     examples='samara run acme/tiny:q8_0 "What is 7+8?"\nsamara run acme/tiny:q8_0 "2+3=" --raw --max-tokens 8',
-    exits=(
-        ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.ENGINE, ExitCode.STORE, ExitCode.INTERRUPTED,
-    ),
-)  # fmt: skip
+    exits=(ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.ENGINE, ExitCode.STORE),
+)
 @click.argument("reference", metavar="REF")
 @click.argument("prompt")
 @click.option("--raw", is_flag=True, help="Give the prompt as it is, without the model's chat template.")

@@ -23,7 +23,7 @@ from samara.schemas.errors import ExitCode
         "samara seed /volume1/models --listen 0.0.0.0:6901 --up 5M\n"
         "samara seed tiny.gguf --listen 127.0.0.1:6901 --no-discovery"
     ),
-    exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.STORE),
+    exits=(ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.STORE),
 )
 @click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[PATH]...")
 @network_options

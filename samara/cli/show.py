@@ -30,7 +30,7 @@ class _Shown:
 @common_command(
     "show",
     examples="samara show acme/tiny:q8_0\nsamara show tiny.samara --json",
-    exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST),
+    exits=(ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.STORE),
 )
 @click.argument("source", metavar="REF|FILE|URL")
 def command(source: str) -> int:

@@ -22,8 +22,8 @@ command = click.Group(
 
 @common.command(
     "add",
-    examples="samara trust add acme --identity 3vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja",
-    exits=(ExitCode.USAGE, ExitCode.TRUST, ExitCode.STORE),
+    examples="samara trust add acme --identity KEY\nsamara trust add acme --identity KEY --yes --json",
+    exits=(ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE),
 )
 @click.argument("name")
 @click.option("--identity", required=True, metavar="KEY", help="The publisher's identity: 52 characters, or its URI.")
@@ -55,7 +55,7 @@ def add(name: str, identity: str, *, yes: bool) -> None:
 
 
 @common.command(
-    "list", examples="samara trust list\nsamara trust list --json", exits=(ExitCode.USAGE, ExitCode.STORE)
+    "list", examples="samara trust list\nsamara trust list --json", exits=(ExitCode.STORE,)
 )  # fmt: skip
 def list_() -> None:
     """Print every publisher this machine trusts."""
@@ -72,7 +72,7 @@ def list_() -> None:
 @common.command(
     "remove",
     examples="samara trust remove acme",
-    exits=(ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.STORE),
+    exits=(ExitCode.NOT_FOUND, ExitCode.STORE),
 )
 @click.argument("name")
 def remove(name: str) -> None:

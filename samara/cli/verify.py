@@ -16,10 +16,8 @@ from samara.schemas.errors import ExitCode
 @common_command(
     "verify",
     examples="samara verify acme/tiny:q8_0\nsamara verify ./tiny-q8_0.gguf --json",
-    exits=(
-        ExitCode.USAGE, ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.STORE, ExitCode.INTERRUPTED,
-    ),
-)  # fmt: skip
+    exits=(ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.STORE),
+)
 @click.argument("target", metavar="REF|PATH")
 def command(target: str) -> int:
     """Read every block again and hold it against the signed manifest."""

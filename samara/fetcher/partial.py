@@ -12,6 +12,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from samara.fetcher.blocks import cores
-from samara.registry.durable import fsync_folder, io_errors, make_folder, write_durably
+from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_errors, make_folder, write_durably
 from samara.registry.home import Home
 from samara.schemas.bittorrent import TorrentHashes, piece_count
 from samara.schemas.digests import b3
@@ -73,7 +74,7 @@ class Partial:
 
         waited = False
         while True:
-            make_folder(self.folder)
+            self._make()
             lock = FileLock(self._lock, timeout=LOCK_LOOK)
             with io_errors(self._lock):
                 acquired = _acquire(lock)
@@ -92,6 +93,12 @@ class Partial:
             yield True
         finally:
             lock.release()
+
+    def _make(self) -> None:
+        make_folder(self.folder.parent)
+        with io_errors(self.folder), contextlib.suppress(FileExistsError):  # it may come and go with another's transfer
+            self.folder.mkdir()
+            fsync_folder(self.folder.parent)
 
     def load(self, *, pieces: int, blocks: int) -> Claims | None:
         """The record's claims; None where there is no record, or a damaged or foreign one."""
@@ -121,10 +128,23 @@ class Partial:
 
     def remove(self) -> None:
         """Delete the folder: the blob is committed, or the transfer is not wanted any more."""
+        # aside first: whoever waits for the lock must find no folder, never one that is being emptied under its hands
+        aside = self.folder.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
         with io_errors(self.folder):
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if self.folder.parent.exists():
-                fsync_folder(self.folder.parent)
+            try:
+                self.folder.rename(aside)
+            except FileNotFoundError:
+                return
+            except PermissionError:  # Windows moves no folder in which a file is open, such as our lock
+                aside = self.folder
+            shutil.rmtree(aside, ignore_errors=True)
+            fsync_folder(self.folder.parent)
+
+
+def sweep_removed(home: Home) -> None:
+    """Finish what a process was killed in the middle of: removing a partial."""
+    for aside in home.partials.glob(TEMPORARY_PREFIX + "*"):
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def recover(partial: Partial, hashes: TorrentHashes, blocks: int) -> Recovered:
@@ -158,7 +178,7 @@ def _acquire(lock: BaseFileLock) -> bool:
 
     try:
         lock.acquire()
-    except (Timeout, FileNotFoundError):  # the latter: the holder finished and removed the folder just now
+    except (Timeout, FileNotFoundError, FileExistsError):  # the latter two: the holder removed the folder just now
         return False
     return True
 

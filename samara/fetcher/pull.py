@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samara.fetcher.later import LaterIndex
-from samara.fetcher.partial import Partial
+from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.plan import FileFacts, Plan, plan_pull, require_room, require_sources
 from samara.fetcher.recheck import recheck
 from samara.fetcher.resolve import Resolved, resolve
@@ -144,6 +144,7 @@ class _Pulling:
 
     def run(self, stack: contextlib.ExitStack) -> None:
         release = self._resolved.release
+        sweep_removed(self._home)
         for file in release.files:
             self._look_for(file)
         for file in release.files:

@@ -46,7 +46,7 @@ class Watch:
 
     def handle(self, swarm: Swarm, happened: SwarmEvent) -> None:
         """Tell a fresh torrent its peers; remember why the last connection was lost."""
-        if isinstance(happened, Downloading):
+        if isinstance(happened, Downloading) and happened.torrent in swarm:
             self._unreachable(swarm.begin(happened.torrent, self._peers))
         elif isinstance(happened, PeerLost):
             if self._losses.get(happened.endpoint) != WRONG_BYTES:  # what comes after that says less

@@ -51,7 +51,7 @@ class Role(StrEnum):
 
 # What category a character has, and whether it has one, changes with Unicode's version, and with it would which
 # manifests are valid: so only what Unicode 3.2 had (RFC 3454 table A.1 lists the rest), less what can't be seen.
-_NO_PATH = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+_NO_PATH = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp", "Zs"})
 
 
 def check_path(path: str) -> str:
@@ -65,7 +65,7 @@ def check_path(path: str) -> str:
             raise ValueError("path must be relative, without empty, '.' or '..' parts")
         if len(part.encode()) > 200 or part[-1] in ". " or part[0] in ". " or is_device_name(part):
             raise ValueError("path has a part no filesystem should be asked for")
-        if any(c in '\\:*?"<>|' or in_table_a1(c) or unicodedata.category(c) in _NO_PATH for c in part):
+        if any(c in '\\:*?"<>|' or in_table_a1(c) or unicodedata.category(c) in _NO_PATH for c in part if c != " "):
             raise ValueError("path has a character that isn't portable")
     return path
 
@@ -129,7 +129,7 @@ class FileEntry(_Wire):
     layout: str = Field(max_length=64)
     blocks: list[BlockEntry] = Field(min_length=1, max_length=MAX_BLOCKS)
     torrent: TorrentEntry | None = None
-    mirrors: list[MirrorUrl] = Field(default_factory=list, max_length=MAX_MIRRORS)
+    mirrors: list[MirrorUrl] | None = Field(default=None, max_length=MAX_MIRRORS)
     gguf: GgufFacts | None = None
     inline: str | None = Field(default=None, max_length=(INLINE_LIMIT + 2) // 3 * 4)
 
@@ -343,7 +343,7 @@ def _release(statement: Statement, payload: bytes) -> Release:
                 layout=entry.layout,
                 blocks=blocks_of([(block.size, bytes.fromhex(block.b3[3:])) for block in entry.blocks]),
                 torrent=entry.torrent,
-                mirrors=tuple(entry.mirrors),
+                mirrors=tuple(entry.mirrors or ()),
                 gguf=entry.gguf,
                 inline=inline,
             )

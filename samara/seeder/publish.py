@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from samara.registry.durable import write_durably
 from samara.registry.home import Home
 from samara.registry.index import Index
@@ -37,7 +39,6 @@ from samara.schemas.manifest import (
     ReleaseFile,
     Role,
     TorrentEntry,
-    UpstreamEntry,
     build_payload,
     check_path,
     parse_manifest,
@@ -109,6 +110,7 @@ def publish(
         raise UsageError(
             "publish under a tag, not under a digest", expected="publisher/model:tag", actual=str(reference)
         )
+    words = _words(reference.model, reference.tag, publisher, description, _created(now), mirrors)
     target = output or Path.cwd() / f"{reference.model}-{reference.tag}{SUFFIX}"
     if not target.parent.is_dir():
         raise NotFoundError(f"the folder {target.parent} for the release file doesn't exist")
@@ -116,19 +118,11 @@ def publish(
         hashed = [
             _hash(source, name, mirrors[name], on_event) for source, name in zip(files, names, strict=True)
         ]  # fmt: skip
-        predicate = Predicate(
-            publisher=PublisherEntry(identity=publisher.identity, name=publisher.name),
-            model=reference.model,
-            tag=reference.tag,
-            version=index.next_version(publisher.identity, reference.model),
-            created=_created(now),
-            license=description.license,
-            description=description.description,
-            upstream=UpstreamEntry(repo=description.upstream_repo, commit=description.upstream_commit)
-            if description.upstream_repo
-            else None,
-            base_model=description.base_model,
-            files=[item.entry for item in hashed],
+        predicate = words.model_copy(
+            update={
+                "version": index.next_version(publisher.identity, reference.model),
+                "files": [item.entry for item in hashed],
+            }
         )
         digests = [(b3_text(item.hashes.b3), sha256_text(item.hashes.sha256)) for item in hashed]
         envelope, is_new = _sign(index, publisher, predicate, digests, ask)
@@ -156,6 +150,40 @@ def publish(
         bytes_hashed=sum(item.hashes.size for item in hashed),
         seconds=time.monotonic() - started,
     )
+
+
+def _words(
+    model: str, tag: str, publisher: Publisher, said: Description, created: str, mirrors: dict[str, list[str]]
+) -> Predicate:
+    """The predicate but for its files and version: what people wrote is refused before anything is hashed."""
+    stand_in = FileEntry(
+        path="x", size=1, role=Role.OTHER, layout="", blocks=[BlockEntry(size=1, b3=f"b3:{'0' * 64}")], inline="eA=="
+    )  # fmt: skip
+    try:
+        for urls in mirrors.values():
+            FileEntry.model_validate({**stand_in.model_dump(), "mirrors": urls})
+        return Predicate.model_validate(
+            {
+                "publisher": PublisherEntry(identity=publisher.identity, name=publisher.name),
+                "model": model,
+                "tag": tag,
+                "version": 1,
+                "created": created,
+                "license": said.license,
+                "description": said.description,
+                "upstream": {"repo": said.upstream_repo, "commit": said.upstream_commit}
+                if said.upstream_repo
+                else None,
+                "base_model": said.base_model,
+                "files": [stand_in],
+            }
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"can't publish with this {field}: {first['msg']}", next_step="see: samara publish --help"
+        ) from None
 
 
 def _names(files: Sequence[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A damaged index changes nothing that is trusted: it is refused with one clear error, or what is lost is found again."""
+"""A damaged index changes nothing that is trusted: it is refused with one clear error, or its loss costs no bytes."""
 
 from __future__ import annotations
 

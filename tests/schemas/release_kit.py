@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 from samara.schemas.bittorrent import piece_length_for
 from samara.schemas.digests import b3, sha256_text
+from samara.schemas.envelope import canonical_json
 from samara.schemas.gguf import GgufFacts
 from samara.schemas.layouts import fixed_blocks
 from samara.schemas.manifest import (
@@ -20,12 +20,11 @@ from samara.schemas.manifest import (
     FileEntry,
     Predicate,
     PublisherEntry,
-    Role,
     TorrentEntry,
     UpstreamEntry,
-    build_payload,
 )
 from samara.schemas.references import is_name
+from vector_files import vector
 
 IDENTITY = "3vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"
 HEX64 = "ab" * 32
@@ -49,7 +48,7 @@ def file_entry(path: str, data: bytes, *, inline: bool) -> FileEntry:
     return FileEntry(
         path=path,
         size=len(data),
-        role=Role.OTHER,
+        role="other",
         layout="fixed-4MiB-v1",
         blocks=[BlockEntry(size=len(data), b3=b3(data))],
         torrent=None if inline else swarm_entry(len(data)),
@@ -57,40 +56,14 @@ def file_entry(path: str, data: bytes, *, inline: bool) -> FileEntry:
     )
 
 
-WEIGHTS, LICENCE = bytes(range(256)) * 1000, b"Do as you please.\n"
+def sample() -> Any:
+    """A small good manifest as a JSON value of one's own: weights from a swarm, two files inline."""
+    return vector("manifests.json")["good"]
 
 
 def sample_payload() -> bytes:
-    """A small good manifest: weights from a swarm, two files inline."""
-    weights = file_entry("model.gguf", WEIGHTS, inline=False).model_copy(
-        update={
-            "role": Role.WEIGHTS,
-            "blocks": [BlockEntry(size=56_000, b3="b3:" + "01" * 32), BlockEntry(size=200_000, b3="b3:" + "02" * 32)],
-            "mirrors": ["https://example.org/model.gguf"],
-            "gguf": GgufFacts(
-                architecture="llama", parameter_count=7, quantisation="Q8_0", context_length=512, has_chat_template=True
-            ),
-        }
-    )
-    files = [weights, file_entry("LICENSE", LICENCE, inline=True), file_entry("doc/about.txt", b"x", inline=True)]
-    predicate = Predicate(
-        publisher=PublisherEntry(identity=IDENTITY, name="acme"),
-        model="tiny",
-        tag="q8_0",
-        version=3,
-        created="2026-01-02T03:04:05Z",
-        license="CC0-1.0",
-        description="Small.",
-        upstream=UpstreamEntry(repo="somebody/tiny", commit="0123abc"),
-        base_model="none",
-        files=files,
-    )
-    return build_payload(predicate, [digests_of(WEIGHTS), digests_of(LICENCE), digests_of(b"x")])
-
-
-def sample() -> Any:
-    """The same as a JSON value of one's own."""
-    return json.loads(sample_payload())
+    """The same as bytes."""
+    return canonical_json(sample())
 
 
 def edited(value: Any, pointer: str, new: Any) -> Any:

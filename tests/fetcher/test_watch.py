@@ -1,0 +1,149 @@
+"""When a pull tells its peers again, and when it gives up. The clock is ours; the swarm only notes what it is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import cast
+
+import pytest
+from samara.fetcher.sources import SourceLedger
+from samara.fetcher.transfer import State, Transfer
+from samara.fetcher.watch import RETELL_EVERY, UTP_AFTER, Watch
+from samara.schemas.errors import NetworkError
+from samara.seeder.swarm import Downloading, ListenFailed, MirrorFailed, PeerBanned, PeerLost, Swarm
+
+PEER = ("192.0.2.1", 6901)
+GIVE_UP = 60.0
+
+
+@dataclass
+class NotingSwarm:
+    """Has every torrent, reaches nobody, and remembers what it was asked."""
+
+    asked: list[str] = field(default_factory=list)
+    unresolved: dict[str, str] = field(default_factory=dict)
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def begin(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
+        self.asked.append("begin")
+        return self.unresolved
+
+    def connect(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
+        self.asked.append("connect")
+        return self.unresolved
+
+    def allow_utp(self) -> None:
+        self.asked.append("utp")
+
+
+@dataclass
+class StillTransfer:
+    """A transfer whose figures the test sets."""
+
+    name: str = "t"
+    state: State = State.FETCHING
+    done_bytes: int = 0
+    peers: int = 0
+    ledger: SourceLedger = field(default_factory=SourceLedger)
+
+
+def watching(*, nobody_else: bool = False) -> tuple[Watch, NotingSwarm, StillTransfer]:
+    watch = Watch((PEER,), nobody_else=nobody_else, give_up_after=GIVE_UP, now=0.0)
+    return watch, NotingSwarm(), StillTransfer()
+
+
+def look(watch: Watch, swarm: NotingSwarm, transfer: StillTransfer, now: float) -> None:
+    watch.look_after(cast(Swarm, swarm), [cast(Transfer, transfer)], now)
+
+
+def test_silence_ends_a_pull() -> None:
+    watch, swarm, transfer = watching()
+    look(watch, swarm, transfer, 0.0)
+    look(watch, swarm, transfer, GIVE_UP)
+    with pytest.raises(NetworkError, match="nothing came for 60 s"):
+        look(watch, swarm, transfer, GIVE_UP + 0.1)
+
+
+def test_every_finished_piece_starts_the_silence_anew() -> None:
+    watch, swarm, transfer = watching()
+    for turn in range(10):
+        transfer.done_bytes += 1
+        look(watch, swarm, transfer, turn * GIVE_UP * 0.9)
+
+
+def test_so_do_bytes_of_a_piece_that_takes_its_time() -> None:
+    """16 MiB over a bad line take longer than anybody would wait in silence."""
+    watch, swarm, transfer = watching()
+    for turn in range(10):
+        transfer.ledger.sample(16 * 1024 * turn, [])
+        look(watch, swarm, transfer, turn * GIVE_UP * 0.9)
+
+
+@pytest.mark.parametrize("state", [State.FLUSHING, State.COMMITTING])
+def test_our_own_work_is_no_silence(state: State) -> None:
+    watch, swarm, transfer = watching()
+    transfer.state = state
+    for turn in range(5):
+        look(watch, swarm, transfer, turn * 10 * GIVE_UP)
+
+
+def test_told_peers_are_told_again_while_nobody_is_there() -> None:
+    watch, swarm, transfer = watching()
+    watch.handle(cast(Swarm, swarm), Downloading(torrent="t"))
+    assert swarm.asked == ["begin"]
+    look(watch, swarm, transfer, 0.0)
+    look(watch, swarm, transfer, RETELL_EVERY - 0.1)
+    assert swarm.asked == ["begin"]
+    look(watch, swarm, transfer, RETELL_EVERY)
+    assert swarm.asked == ["begin", "connect"]
+    transfer.peers = 1
+    look(watch, swarm, transfer, 2 * RETELL_EVERY)
+    assert swarm.asked == ["begin", "connect"]
+
+
+def test_utp_is_tried_when_tcp_finds_nobody_for_long() -> None:
+    watch, swarm, transfer = watching()
+    look(watch, swarm, transfer, 0.0)
+    look(watch, swarm, transfer, UTP_AFTER)
+    assert "utp" not in swarm.asked
+    look(watch, swarm, transfer, UTP_AFTER + RETELL_EVERY)
+    assert "utp" in swarm.asked
+
+
+def test_giving_up_names_who_was_lost_the_last_ones_and_why() -> None:
+    watch, swarm, transfer = watching()
+    ours = cast(Swarm, swarm)
+    for number in range(100):
+        watch.handle(ours, PeerLost(endpoint=f"192.0.2.{number}:1", reason="timed out"))
+    watch.handle(ours, MirrorFailed(url="http://example.org/x", reason="404 Not Found"))
+    watch.handle(ours, PeerBanned(endpoint="192.0.2.200:1"))
+    watch.handle(ours, PeerLost(endpoint="192.0.2.200:1", reason="too many corrupt pieces"))
+    look(watch, swarm, transfer, 0.0)
+    with pytest.raises(NetworkError) as caught:
+        look(watch, swarm, transfer, GIVE_UP + 1)
+    message = str(caught.value)
+    assert "http://example.org/x: 404 Not Found" in message
+    assert "192.0.2.200:1: sent wrong bytes" in message
+    assert "192.0.2.1:1" not in message
+    assert len(message) < 400
+
+
+def test_a_chosen_port_that_is_taken_ends_a_pull_and_a_random_one_does_not() -> None:
+    watch, swarm, _ = watching()
+    watch.handle(cast(Swarm, swarm), ListenFailed(endpoint="[::]:0", message="no IPv6 here"))
+    with pytest.raises(NetworkError, match=r"can't listen on 127\.0\.0\.1:6901 \(in use\)"):
+        watch.handle(cast(Swarm, swarm), ListenFailed(endpoint="127.0.0.1:6901", message="in use"))
+
+
+@pytest.mark.parametrize("nobody_else", [True, False])
+def test_told_peers_without_an_address_end_a_pull_if_there_is_nobody_else(nobody_else: bool) -> None:
+    watch, swarm, _ = watching(nobody_else=nobody_else)
+    swarm.unresolved = {"192.0.2.1:6901": "can't find its address"}
+    if nobody_else:
+        with pytest.raises(NetworkError, match="nobody to ask: 192"):
+            watch.handle(cast(Swarm, swarm), Downloading(torrent="t"))
+    else:
+        watch.handle(cast(Swarm, swarm), Downloading(torrent="t"))
