@@ -29,17 +29,7 @@ PUBLIC = {
     "seed",
     "verify",
 }
-HEAVY = {
-    "alembic",
-    "cryptography",
-    "libtorrent",
-    "pydantic",
-    "rich",
-    "securesystemslib",
-    "sqlalchemy",
-    "tuf",
-    "xllamacpp",
-}
+HEAVY = {"alembic", "cryptography", "libtorrent", "pydantic", "rich", "securesystemslib", "sqlalchemy", "tuf"}
 
 
 def test_the_public_names_are_these_and_no_others() -> None:

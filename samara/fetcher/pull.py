@@ -20,7 +20,7 @@ from samara.fetcher.recheck import recheck
 from samara.fetcher.resolve import Resolved, resolve
 from samara.fetcher.transfer import CHECKPOINT_SECONDS, State, Transfer
 from samara.fetcher.watch import Watch
-from samara.registry.durable import make_folder, write_durably
+from samara.registry.durable import io_errors, make_folder, write_durably
 from samara.registry.home import Home
 from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, stamp_at, whole_copy
 from samara.schemas.errors import SamaraError, UsageError
@@ -224,6 +224,8 @@ class _Pulling:
         """A file in the store that the index doesn't vouch for: killed between rename and record, or damaged."""
         checked = recheck(path, file, on_event=self._on_event, name=file.path)
         if checked.ok:
+            with io_errors(path):
+                path.chmod(READ_ONLY)  # the kill may have come before that
             self._arrived(file, path)
             self._sweep(file)
             return

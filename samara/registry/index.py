@@ -85,19 +85,19 @@ class Index:
     ) -> None:  # fmt: skip
         """Record a release whose signature was checked, its files, blobs, blocks and torrents. Idempotent.
 
-        A release that is known gains the signatures and torrents that it lacked. `torrents`: b3 text of a blob →
-        canonical .torrent bytes.
+        A release that is known gains the signatures and torrents that it lacked, and what rotted here is replaced by
+        what was checked just now. `torrents`: b3 text of a blob → canonical .torrent bytes.
         """
         with self._write() as session:
             digest = b3_raw(release.digest)
             found = session.scalar(select(ReleaseRow).where(ReleaseRow.manifest_digest == digest))
             if found is not None:
+                found.payload = envelope.payload
                 # the newly checked first: a publisher that replaced its keys signs what it published before again
                 found.signatures = _signatures_text((*envelope.signatures, *_signatures(found)))
                 known = session.scalars(select(FileRow).where(FileRow.release_id == found.id).order_by(FileRow.ordinal))
                 for file_row, file in zip(known.all(), release.files, strict=True):
-                    if file_row.torrent_id is None:
-                        file_row.torrent_id = _torrent_id(session, file_row.blob_id, file, torrents)
+                    file_row.torrent_id = _torrent_id(session, file_row.blob_id, file, torrents) or file_row.torrent_id
                 return
             publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == release.identity))
             if publisher is None:
@@ -389,6 +389,7 @@ def _torrent_id(session: Session, blob_id: int, file: ReleaseFile, torrents: Map
         row = TorrentRow(blob_id=blob_id, v2=v2, data=data)
         session.add(row)
         session.flush()
+    row.data = data
     return row.id
 
 

@@ -20,12 +20,16 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "exit-codes.md").read_text(enco
 EVERY_COMMAND = {ExitCode.OK, ExitCode.USAGE, ExitCode.INTERRUPTED}
 
 
+def context_of(command: click.Command, path: str) -> click.Context:
+    return click.Context(command, info_name=path, **command.context_settings)
+
+
 def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
     """Every command that does something, by what one types."""
     if not isinstance(command, click.Group):
         yield path, command
         return
-    context = click.Context(command, info_name=path)
+    context = context_of(command, path)
     for name in command.list_commands(context):
         found = command.get_command(context, name)
         assert found is not None
@@ -42,10 +46,10 @@ def help_of(path: str) -> str:
     command: click.Command = cli
     for name in path.split()[1:]:
         assert isinstance(command, click.Group)
-        found = command.get_command(click.Context(command), name)
+        found = command.get_command(context_of(command, path), name)
         assert found is not None
         command = found
-    return command.get_help(click.Context(command, info_name=path))
+    return command.get_help(context_of(command, path))
 
 
 def exit_codes(text: str) -> dict[int, str]:

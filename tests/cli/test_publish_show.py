@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from cli_kit import Samara, make_samara
 from samara.registry.index import Index
+from samara.registry.store import stamp_at
 from samara.registry.trust.publishers import load_publisher
 from samara.schemas.envelope import Envelope, canonical_json
 from samara.schemas.errors import ExitCode
@@ -74,14 +75,14 @@ def assert_nothing_was_published(samara: Samara) -> None:
 
 class TestPublishing:
     def test_a_model_is_published_in_place(self, acme: Samara) -> None:
-        before = (acme.folder / "tiny.gguf").stat()
+        before = stamp_at(acme.folder / "tiny.gguf")
         done = acme("publish", "tiny.gguf", "--as", "acme/tiny:q8_0")
         first, second, third = done.out.splitlines()
         assert first == "acme/tiny:q8_0 version 1"
         assert second.startswith("manifest b3:")
         assert third == str(acme.folder / "tiny-q8_0.samara")
         assert "samara pull tiny-q8_0.samara" in done.err
-        assert (acme.folder / "tiny.gguf").stat() == before
+        assert stamp_at(acme.folder / "tiny.gguf") == before
         assert not acme.home.blobs.exists()
         with Index.open(acme.home) as index:
             assert index.location_at(acme.folder / "tiny.gguf") is not None

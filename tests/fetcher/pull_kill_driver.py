@@ -3,9 +3,10 @@
     python pull_kill_driver.py < CASES
 
 CASES is a JSON list of {home, release, host, port, checkpoint, moments}. A moment is `point:n`: the n-th time that a
-pull reports Reached(point=…); `event:n`: the n-th of all of them. For each a forked child pulls into the home and dies
-there. Then one more pulls to the end. Prints one object for each case: whether each moment was reached, and what the
-last pull did.
+pull reports Reached(point=…); `event:n`: the n-th of all of them; `step:n`: before and after each time that it makes
+something durable or visible (an fsync, a rename, a link), the n-th of these. For each a forked child pulls into the home
+and dies there. Then one more pulls to the end. Prints one object for each case: whether each moment was reached, and
+what the last pull did.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -49,7 +51,34 @@ def _case(case: dict[str, Any]) -> dict[str, object]:
 
 
 def _die(home: Home, release: str, how: PullOptions, moment: str) -> None:
+    point, _, number = moment.partition(":")
+    if point == "step":
+        _arm(int(number))
     pull(home, release, how, on_event=_bomb(moment))
+
+
+def _arm(step: int) -> None:
+    left = step
+    lock = threading.Lock()  # a pull has several threads
+
+    def count() -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def counting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def step_of(*arguments: Any, **named: Any) -> Any:
+            count()
+            done = real(*arguments, **named)
+            count()
+            return done
+
+        return step_of
+
+    for name in ("fsync", "fdatasync", "replace", "rename", "link"):
+        setattr(os, name, counting(getattr(os, name)))
 
 
 def _finish(home: Home, release: str, how: PullOptions, tell: int) -> None:

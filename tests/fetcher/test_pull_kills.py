@@ -88,6 +88,21 @@ def test_killed_again_and_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_killed_at_every_step(tmp_path: Path) -> None:
+    """Before and after each fsync, rename and link of a pull, until one comes through: nothing is ever left over."""
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    step = 0
+    while True:
+        cases = [[f"step:{number}"] for number in range(step + 1, step + 11)]
+        for told in drive(tmp_path / str(step), shelved, cases, checkpoint=NEVER):
+            assert_pulled(told.home, shelved)
+            step += 1
+            if told.killed == [False]:
+                assert step > 20, "these steps can't be all"
+                return
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("checkpoint", [OFTEN, NEVER], ids=["checkpoints-often", "no-checkpoints"])
 def test_fifty_kills_at_random(tmp_path: Path, checkpoint: float) -> None:
     shelved = one_blob(tmp_path / "shelf", SIZE)

@@ -93,6 +93,14 @@ def integer(value: Any, least: int, below: int) -> int:
     return int(value)
 
 
+def moment(value: Any) -> None:
+    matching(value, r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+    try:
+        datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007
+    except ValueError:
+        raise Refused("no such moment") from None
+
+
 def items(value: Any, least: int, most: int) -> list[Any]:
     must(isinstance(value, list) and least <= len(value) <= most, f"not a list of {least} to {most}")
     return list(value)
@@ -192,8 +200,9 @@ def read_chain(identity: str, roots: Sequence[bytes]) -> Root:
         whole = fields(read_json(data))
         signed = fields(whole["signed"])
         must(signed["_type"] == "root" and integer(signed["version"], 1, 2**31 + 1) == number, "wrong version")
-        must(text(signed["spec_version"], 32).startswith("1."), "wrong TUF")
-        matching(signed["expires"], r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+        matching(text(signed["spec_version"], 32), r"1\.[0-9]+(\.[0-9]+)?")
+        must(type(signed.get("consistent_snapshot", True)) is bool, "consistent_snapshot")
+        moment(signed["expires"])
         must(len(fields(signed["keys"])) <= 64, "too many keys")
         publics = {}
         for keyid, key in signed["keys"].items():
@@ -209,8 +218,8 @@ def read_chain(identity: str, roots: Sequence[bytes]) -> Root:
             must(len(set(ids)) == len(ids) and set(ids) <= set(publics), "a role's keys")
             keys[role] = {keyid: publics[keyid] for keyid in ids}
         thresholds = {role: integer(entry["threshold"], 1, 65) for role, entry in signed["roles"].items()}
-        if "x-samara" in signed:
-            must(signed["x-samara"]["v"] == 1 and hex_of(signed["x-samara"]["beacon"], 64), "x-samara")
+        if (extension := optional(signed.get("x-samara"), fields)) is not None:
+            must(integer(extension["v"], 1, 2) and hex_of(extension["beacon"], 64), "x-samara")
         root = Root(keys, thresholds)
         message = olpc(signed).encode()
         signatures = [
@@ -285,11 +294,7 @@ def read_manifest(payload: bytes) -> dict[str, Any]:
     for found in (publisher.get("name"), predicate.get("model"), predicate.get("tag")):
         name_of(found)
     integer(predicate.get("version"), 1, 2**53)
-    created = matching(predicate.get("created"), r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-    try:
-        datetime.strptime(created, "%Y-%m-%dT%H:%M:%SZ")  # noqa: DTZ007
-    except ValueError:
-        raise Refused("created: no such moment") from None
+    moment(predicate.get("created"))
     optional(predicate.get("license"), lambda found: text(found, 256))
     optional(predicate.get("description"), lambda found: text(found, 8192))
     optional(predicate.get("base_model"), lambda found: text(found, 512))
@@ -514,12 +519,17 @@ def unpack(data: bytes) -> dict[str, Any]:
     return value
 
 
-def verify(data: bytes, pinned: str, files: dict[str, bytes]) -> dict[str, Any]:
-    """All steps of section 10 for a file, a pinned identity and the bytes of what it names: the manifest."""
+def parts(data: bytes) -> tuple[list[bytes], bytes, list[tuple[str, bytes]], list[bytes]]:
+    """(roots, payload, signatures, torrents) of a file."""
     value = unpack(data)
     roots = [read_base64(one, 256 * KIB) for one in items(value.get("roots"), 0, 1024)]
     torrents = [read_base64(one, 8 * MIB) for one in items(value.get("torrents"), 0, 4096)]
-    payload, signatures = open_envelope(value.get("envelope"))
+    return roots, *open_envelope(value.get("envelope")), torrents
+
+
+def verify(data: bytes, pinned: str, files: dict[str, bytes]) -> dict[str, Any]:
+    """All steps of section 10 for a file, a pinned identity and the bytes of what it names: the manifest."""
+    roots, payload, signatures, torrents = parts(data)
     manifest = read_manifest(payload)
     must(manifest["predicate"]["publisher"]["identity"] == pinned, "a publisher nobody pinned")
     newest = read_chain(pinned, roots)

@@ -6,6 +6,7 @@ If the second half fails while the first passes, docs/manifest-spec.md doesn't s
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -19,12 +20,16 @@ from typing import Any
 import pytest
 import second_reader as second
 import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from release_kit import GONE, IDENTITY, edited, json_values, pointers
+from samara.registry.trust.identity import identity_of
+from samara.registry.trust.roots import verify_root_chain
 from samara.schemas.envelope import canonical_json, strict_json
-from samara.schemas.errors import MalformedError
+from samara.schemas.errors import MalformedError, SamaraError
 from samara.schemas.manifest import check_path, parse_manifest
+from samara.schemas.release_file import unpack_release
 from second_reader import Refused
 from vector_files import FIXTURES, FOLDER, changed, names, vector
 
@@ -34,6 +39,8 @@ EXAMPLE = vector("example.json")
 PACKED = (FOLDER / "example.samara").read_bytes()
 MODEL, LICENCE = EXAMPLE["files"]
 FILES = {MODEL["path"]: (FIXTURES / "tiny-q8_0.gguf").read_bytes(), LICENCE["path"]: LICENCE["inline"].encode()}
+ROOT_V1 = json.loads(EXAMPLE["root"]["text"])
+BODY = json.loads(zstandard.ZstdDecompressor().decompress(PACKED))
 Files = dict[str, bytes]
 MANIFESTS, PATHS = vector("manifests.json"), vector("paths.json")
 
@@ -232,6 +239,10 @@ NEARLY: list[Any] = [
     "2026-01-02T03:04:05Z", "x" * 64, "x" * 65, "é", 1, 2**53, 2**63, 256_000, 262_144, True, None, [], {}, [None],
 ]  # fmt: skip
 values = json_values | st.sampled_from(NEARLY)
+NEARLY_ROOT: list[Any] = [
+    2, 64, 65, 2**31, 1.5, {"x": 1.5}, "1.0", "1.0.99", "2.0.0", "1.x", "2027-13-02T03:04:05Z", "ed25519", "rsa",
+    'é"\\\n', ["ab" * 32], {"v": 2, "beacon": "ab" * 32}, {"v": 1, "beacon": "ab" * 32, "w": None},
+]  # fmt: skip
 path_characters = st.sampled_from("ab./ .\\:é\u0301ß\u202e\u2028🦙\x7fcon1¹$")
 
 
@@ -265,6 +276,30 @@ class TestBothReaders:
         payload = json.dumps(edited(MANIFESTS["good"], pointer, value)).encode()
         assert accepts(parse_manifest, payload) == accepts(second.read_manifest, payload)
 
+    @settings(max_examples=200, deadline=None)
+    @given(st.sampled_from(pointers(ROOT_V1)), values | st.sampled_from(NEARLY_ROOT) | st.just(GONE))
+    def test_they_agree_on_any_root(self, pointer: str, value: Any) -> None:
+        root = resigned(edited(ROOT_V1, pointer, value), pointer)
+        identity = identity_of(root)
+        assert identity == second.identity_of(root)
+        assert accepts(lambda data: verify_root_chain(identity, [data]), root) == accepts(
+            lambda data: second.read_chain(identity, [data]), root
+        )
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.sampled_from(pointers(BODY)), values | st.just(GONE))
+    def test_they_agree_on_any_file(self, pointer: str, value: Any) -> None:
+        data = zstandard.ZstdCompressor().compress(json.dumps(edited(BODY, pointer, value)).encode())
+        assert accepts(unpack_release, data) == accepts(second.parts, data)
+
+    def test_they_agree_that_64_levels_are_not_too_deep(self) -> None:
+        deep: Any = {}
+        for _ in range(30):
+            deep = {"x": [deep]}
+        payload = json.dumps({**MANIFESTS["good"], "x-deep": deep}).encode()
+        assert accepts(parse_manifest, payload)
+        assert accepts(second.read_manifest, payload)
+
     @settings(max_examples=400, deadline=None)
     @given(st.text(path_characters, max_size=8) | st.text(max_size=4))
     def test_they_agree_on_any_path(self, path: str) -> None:
@@ -285,10 +320,19 @@ class TestBothReaders:
                 pytest.fail(case["why"])
 
 
+def resigned(root: Any, pointer: str) -> bytes:
+    """A root as bytes, signed again unless the signature itself was changed or there is nothing to sign."""
+    with contextlib.suppress(Refused, KeyError, TypeError, IndexError, AttributeError, ValueError):
+        if not pointer.startswith("/signatures"):
+            key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(EXAMPLE["keys"]["root"]["seed"]))
+            root["signatures"][0]["sig"] = key.sign(second.olpc(root["signed"]).encode()).hex()
+    return json.dumps(root).encode()
+
+
 def accepts(read: Callable[[Any], object], value: object) -> bool:
     try:
         read(value)
-    except (MalformedError, ValueError, Refused):
+    except (SamaraError, ValueError, Refused, KeyError, TypeError, AttributeError):
         return False
     return True
 

@@ -210,7 +210,7 @@ class _Roles(_Shape):
 
 
 class _Extension(_Shape):
-    v: Literal[1]
+    v: int = Field(ge=1, le=1)  # Literal[1] would take true for 1
     beacon: Hex64
 
 
@@ -218,6 +218,7 @@ class _Signed(_Shape):
     type: Literal["root"] = Field(alias="_type")
     version: int = Field(ge=1, le=2**31)
     spec_version: str = Field(max_length=32)
+    consistent_snapshot: bool = False
     expires: str = Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$")
     keys: dict[Hex64, _Key] = Field(max_length=_MAX_KEYS)
     roles: _Roles
