@@ -34,7 +34,7 @@ DEFAULTS = Profile(settings=MappingProxyType({}), posix_disk=False)
 def variants() -> dict[str, Profile]:
     """Name → settings to try."""
     found = {"fast": PROFILES["fast"], "libtorrent defaults": DEFAULTS, "small": PROFILES["small"]}
-    found["fast, posix disk"] = replace(PROFILES["fast"], posix_disk=True)
+    found["fast, pread disk"] = replace(PROFILES["fast"], posix_disk=False)
     for name in FAST:
         rest = {key: value for key, value in FAST.items() if key != name}
         found[f"fast without {name}"] = replace(PROFILES["fast"], settings=MappingProxyType(rest))

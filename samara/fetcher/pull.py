@@ -36,7 +36,7 @@ from samara.schemas.events import (
     ignore,
 )
 from samara.schemas.manifest import ReleaseFile
-from samara.seeder.swarm import Flushed, Swarm, SwarmOptions
+from samara.seeder.swarm import EventsLost, Flushed, Swarm, SwarmOptions
 
 if TYPE_CHECKING:
     from samara.registry.index import Index
@@ -335,14 +335,14 @@ class _Pulling:
         for transfer in self._transfers:
             transfer.start(swarm, time.monotonic())
         self._later.begin()
-        by_name = {transfer.name: transfer for transfer in self._transfers}
         unfinished = list(self._transfers)
         while unfinished:
             only_commits = all(transfer.state is State.COMMITTING for transfer in unfinished)
             for happened in swarm.poll(0.0 if only_commits else 0.1):
                 watch.handle(swarm, happened)
-                if happened.torrent in by_name:
-                    by_name[happened.torrent].handle(swarm, happened)
+                for transfer in unfinished:
+                    if happened.torrent == transfer.name or isinstance(happened, EventsLost):
+                        transfer.handle(swarm, happened)
             if only_commits:
                 unfinished[0].wait(0.05)
             now = time.monotonic()

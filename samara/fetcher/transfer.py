@@ -31,6 +31,7 @@ from samara.schemas.ranges import Bitmap, Coverage
 from samara.seeder.swarm import (
     WRONG_BYTES,
     DiskFailed,
+    EventsLost,
     Finished,
     Flushed,
     MirrorFailed,
@@ -127,17 +128,13 @@ class Transfer:
     def handle(self, swarm: Swarm, happened: SwarmEvent) -> None:
         """One event of this blob's torrent. Raises DiskFullError or StoreError when the disk refuses."""
         if isinstance(happened, PieceFinished):
-            if happened.piece not in self._have:
-                self._have.add(happened.piece)
-                self.done_bytes += self._piece_size(happened.piece)
-                self._on_event(Reached(point="piece"))
-                for block in self._coverage.add(happened.piece):
-                    self._check(block)
+            self._arrived(happened.piece)
         elif isinstance(happened, Finished):
-            if self.state is State.FETCHING and len(self._have) == self.file.piece_count:
-                self.state = State.FLUSHING
-                self._sample(swarm)
-                self._flush(swarm)
+            self._all_arrived(swarm)
+        elif isinstance(happened, EventsLost):
+            if self.state in {State.FETCHING, State.FLUSHING}:
+                self._flushing = None  # its answer may be among what was lost
+                self._all_arrived(swarm)
         elif isinstance(happened, Flushed):
             self._after_flush()
         elif isinstance(happened, PeerBanned):
@@ -204,6 +201,24 @@ class Transfer:
         os.close(self._fd)
 
     # -- blocks --------------------------------------------------------------------------------------------------
+
+    def _arrived(self, piece: int) -> None:
+        if piece not in self._have:
+            self._have.add(piece)
+            self.done_bytes += self._piece_size(piece)
+            self._on_event(Reached(point="piece"))
+            for block in self._coverage.add(piece):
+                self._check(block)
+
+    def _all_arrived(self, swarm: Swarm) -> None:
+        """libtorrent says so, or may have said so unheard: take its word for the pieces, and go on to the flush."""
+        if len(self._have) < self.file.piece_count:
+            for piece in swarm.pieces(self.name):
+                self._arrived(piece)
+        if self.state in {State.FETCHING, State.FLUSHING} and len(self._have) == self.file.piece_count:
+            self.state = State.FLUSHING
+            self._sample(swarm)
+            self._flush(swarm)
 
     def _check(self, block: Block) -> None:
         """Every byte of a block has arrived: have it read and hashed, unless it is proven already."""

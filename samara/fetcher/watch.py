@@ -95,7 +95,7 @@ class Watch:
             if now - self._alone_since > UTP_AFTER:
                 swarm.allow_utp()
             for transfer in alone:
-                self._unreachable(swarm.connect(transfer.name, self._peers))
+                self._unreachable(swarm.begin(transfer.name, self._peers))  # also one whose start went unheard
         if has_stalled(now=now, last_progress=self._last_progress, give_up_after=self._give_up_after):
             raise NetworkError(
                 f"nothing came for {self._give_up_after:.0f} s ({self._why()})",

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_error, io_errors, make_folder, publish_name
@@ -73,14 +74,7 @@ def link_into(source: Path, target: Path, *, replace: bool) -> str:
             return "same"
         if not replace and target.exists():
             raise UsageError(f"{target} already exists and is something else", next_step="move it away or choose --to")
-        temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
-        try:
-            how = _link(source, temporary)
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        how = _put(target, lambda aside: _link(source, aside))
         fsync_folder(target.parent)
     return how
 
@@ -100,16 +94,25 @@ def link_view(home: Home, source: Path, relative: Path) -> Path:
     with io_errors(target):
         if target.exists() and target.samefile(source):
             return target
-        temporary = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
         try:
-            _view(source, temporary)
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+            os.link(source, target)  # at once: a process killed here leaves nothing behind
+        except OSError:  # there is an older file of that name, or the disk knows no hard links
+            _put(target, lambda aside: _view(source, aside))
         fsync_folder(target.parent)
     return target
+
+
+def _put(target: Path, make: Callable[[Path], str]) -> str:
+    """Have `make` make a file aside, then rename it over `target`."""
+    aside = target.with_name(TEMPORARY_PREFIX + secrets.token_hex(8))
+    try:
+        how = make(aside)
+        aside.replace(target)
+    finally:
+        # also when all went well: renaming one link over another of the same file does nothing at all (POSIX)
+        with contextlib.suppress(OSError):
+            aside.unlink()
+    return how
 
 
 def _link(source: Path, target: Path) -> str:
@@ -126,14 +129,15 @@ def _link(source: Path, target: Path) -> str:
     return "copy"
 
 
-def _view(source: Path, target: Path) -> None:
+def _view(source: Path, target: Path) -> str:
     with contextlib.suppress(OSError):
         os.link(source, target)
-        return
+        return "hardlink"
     with contextlib.suppress(OSError):
         target.symlink_to(source)
-        return
+        return "symlink"
     _copy(source, target)
+    return "copy"
 
 
 def _reflink(source: Path, target: Path) -> bool:

@@ -160,6 +160,11 @@ class PeerLost(SwarmEvent):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EventsLost(SwarmEvent):
+    """More happened than the session's queue could hold: what is known of any torrent may be out of date."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TorrentStatus:
     """Where one torrent stands. Bytes and bytes per second."""
 
@@ -186,11 +191,10 @@ class Swarm:
     def __init__(self, options: SwarmOptions) -> None:
         profile = options.profile
         parameters = lt.session_params()
-        settings: Any = dict(profile.settings)
+        settings: Any = {"alert_queue_size": 20_000, **profile.settings}
         settings.update(
             {
                 "alert_mask": _ALERTS,
-                "alert_queue_size": max(int(settings.get("alert_queue_size", 0)), 20_000),
                 "allow_multiple_connections_per_ip": True,  # a whole lab may sit behind one address
                 "announce_to_all_tiers": True,
                 "announce_to_all_trackers": True,
@@ -352,6 +356,11 @@ class Swarm:
             wasted=status.total_failed_bytes + status.total_redundant_bytes,
         )
 
+    def pieces(self, name: str) -> tuple[int, ...]:
+        """The pieces that have passed their check, whether or not an event said so."""
+        present = self._handles[name].status(lt.torrent_handle.query_pieces).pieces
+        return tuple(piece for piece, there in enumerate(present) if there)
+
     def sources(self, name: str) -> tuple[SourceBytes, ...]:
         """Who has given how much, of the connections that are open now."""
         found = []
@@ -406,6 +415,8 @@ class Swarm:
             yield from self._lost(_name(alert), alert.endpoint, str(alert.error.message()), for_good=True)
         elif kind in {"file_error_alert", "torrent_error_alert"}:
             yield DiskFailed(torrent=_name(alert), errno=_errno(alert.error), message=str(alert.error.message()))
+        elif kind == "alerts_dropped_alert":
+            yield EventsLost()
         elif kind == "listen_succeeded_alert":
             if "tcp" in str(alert.socket_type).lower():
                 yield ListeningOn(endpoint=format_endpoint((str(alert.address), int(alert.port))))

@@ -4,9 +4,9 @@
 
 CASES is a JSON list of {home, release, host, port, checkpoint, moments}. A moment is `point:n`: the n-th time that a
 pull reports Reached(point=…); `event:n`: the n-th of all of them; `step:n`: before and after each time that it makes
-something durable or visible (an fsync, a rename, a link), the n-th of these. For each a forked child pulls into the home
-and dies there. Then one more pulls to the end. Prints one object for each case: whether each moment was reached, and
-what the last pull did.
+something durable or visible (an fsync, a rename, a link), the n-th of these. For each a forked child pulls into the
+home and dies there. Then one more pulls to the end. Prints one object for each case: whether each moment was reached,
+and what the last pull did.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from vector_files import vector
 
 IDENTITY = "3vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"
 HEX64 = "ab" * 32
-GONE: Any = object()  # in `edited`: take the field away
+GONE: Any = type("Gone", (), {"__repr__": lambda _: "gone"})()  # in `edited`: take the field away
 
 Digests = tuple[str, str]
 

@@ -144,7 +144,7 @@ class TestJson:
         with pytest.raises(MalformedError, match="too many values"):
             strict_json(b"[" + least + b"]", "x")
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(st.binary(max_size=40) | st.text('{}[]",:0123456789.eE+-nulltrue\\ ', max_size=40).map(str.encode))
     def test_any_bytes_are_json_or_malformed(self, data: bytes) -> None:
         try:

@@ -34,7 +34,7 @@ from samara.schemas.manifest import (
 )
 from vector_files import changed, names, vector
 
-patient = settings(max_examples=80, deadline=None)
+patient = settings(max_examples=40, deadline=None)
 FILE = "/predicate/files/0"
 
 
@@ -261,7 +261,7 @@ class TestOneBlobOneTruth:
 
 
 class TestFuzz:
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(st.sampled_from(pointers(sample())), json_values | st.just(GONE))
     def test_any_value_anywhere_gives_a_release_or_a_malformed_error(self, pointer: str, value: Any) -> None:
         payload = json.dumps(edited(sample(), pointer, value)).encode()
@@ -272,7 +272,7 @@ class TestFuzz:
         else:
             assert release.size == sum(block.size for file in release.files for block in file.blocks)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(st.data())
     def test_damaged_bytes_give_a_release_or_a_malformed_error(self, data: st.DataObject) -> None:
         payload = bytearray(sample_payload())
@@ -284,7 +284,7 @@ class TestFuzz:
         except SamaraError as error:
             assert isinstance(error, MalformedError)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(st.text(max_size=30))
     def test_a_path_that_passes_stays_inside_its_folder(self, path: str) -> None:
         try:
