@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from blake3 import blake3
+
 from samara.schemas.bittorrent import LEAF, piece_length_for
 from samara.seeder.hashing import hash_file
 

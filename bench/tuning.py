@@ -19,13 +19,13 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from measure import Cost, cpu_of, mid, peak_rss, report
+
 from samara.schemas.bittorrent import piece_count, piece_length_for
 from samara.seeder.hashing import hash_file
 from samara.seeder.profiles import FAST, PROFILES, Profile
 from samara.seeder.swarm import Downloading, Finished, Flushed, Swarm, SwarmOptions
 from samara.seeder.torrent import build_torrent
-
-from measure import Cost, cpu_of, mid, peak_rss, report
 
 PORT = 18644
 DEFAULTS = Profile(settings=MappingProxyType({}), posix_disk=False)

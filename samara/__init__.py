@@ -13,29 +13,59 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from samara.fetcher.audit import findings
-    from samara.fetcher.audit_facts import collect
+if TYPE_CHECKING:  # the same names for type checkers; a test holds them equal to the table
+    from samara.fetcher.audit import findings as audit_findings
+    from samara.fetcher.audit import outcome as audit_outcome
+    from samara.fetcher.audit_facts import collect as collect_facts
     from samara.fetcher.local import locate
-    from samara.fetcher.pull import PullOptions, pull
+    from samara.fetcher.pull import Pulled, PullOptions, pull
     from samara.fetcher.verify import verify
     from samara.registry.home import Home
+    from samara.registry.trust.pins import TrustFolder
     from samara.registry.trust.publishers import init_publisher, load_publisher
-    from samara.schemas.errors import SamaraError
+    from samara.runner.engine import Engine
+    from samara.runner.options import EngineOptions
+    from samara.schemas.errors import (
+        DiskFullError,
+        EngineError,
+        IntegrityError,
+        MalformedError,
+        NetworkError,
+        NotFoundError,
+        SamaraError,
+        StoreError,
+        TrustError,
+        UsageError,
+    )
     from samara.schemas.references import parse_reference
-    from samara.seeder.publish import Description, publish
+    from samara.seeder.publish import Description, Published, publish
     from samara.seeder.seed import seed
     from samara.seeder.swarm import SwarmOptions
 
-# The public SDK: name → module. Imported when first used, so that `import samara` costs nothing.
+# The public SDK: name → module, or module:name. Imported when first used, so that `import samara` costs nothing.
 _PUBLIC = {
     "Description": "samara.seeder.publish",
+    "DiskFullError": "samara.schemas.errors",
+    "Engine": "samara.runner.engine",
+    "EngineError": "samara.schemas.errors",
+    "EngineOptions": "samara.runner.options",
     "Home": "samara.registry.home",
+    "IntegrityError": "samara.schemas.errors",
+    "MalformedError": "samara.schemas.errors",
+    "NetworkError": "samara.schemas.errors",
+    "NotFoundError": "samara.schemas.errors",
     "PullOptions": "samara.fetcher.pull",
+    "Published": "samara.seeder.publish",
+    "Pulled": "samara.fetcher.pull",
     "SamaraError": "samara.schemas.errors",
+    "StoreError": "samara.schemas.errors",
     "SwarmOptions": "samara.seeder.swarm",
-    "collect": "samara.fetcher.audit_facts",
-    "findings": "samara.fetcher.audit",
+    "TrustError": "samara.schemas.errors",
+    "TrustFolder": "samara.registry.trust.pins",
+    "UsageError": "samara.schemas.errors",
+    "audit_findings": "samara.fetcher.audit:findings",
+    "audit_outcome": "samara.fetcher.audit:outcome",
+    "collect_facts": "samara.fetcher.audit_facts:collect",
     "init_publisher": "samara.registry.trust.publishers",
     "load_publisher": "samara.registry.trust.publishers",
     "locate": "samara.fetcher.local",
@@ -46,29 +76,17 @@ _PUBLIC = {
     "verify": "samara.fetcher.verify",
 }
 
-__all__ = [
-    "Description",
-    "Home",
-    "PullOptions",
-    "SamaraError",
-    "SwarmOptions",
-    "__version__",
-    "collect",
-    "findings",
-    "init_publisher",
-    "load_publisher",
-    "locate",
-    "parse_reference",
-    "publish",
-    "pull",
-    "seed",
-    "verify",
-]
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
         from importlib import import_module
 
-        return getattr(import_module(_PUBLIC[name]), name)
+        module, _, attribute = _PUBLIC[name].partition(":")
+        return getattr(import_module(module), attribute or name)
     raise AttributeError(f"module 'samara' has no attribute {name!r}")

@@ -22,6 +22,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from samara.registry.home import Home
 from samara.registry.trust.identity import ROOT_V1_NAME, identity_of, infohash_of, root_magnet
 from samara.registry.trust.keys import SecretKey, open_key, save_key, seal_key

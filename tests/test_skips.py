@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from skips import Skip, parse_allowed
 
 TESTS = """

@@ -16,6 +16,7 @@ import click
 
 from samara.cli.text import clean, json_line
 from samara.schemas.errors import ExitCode, SamaraError
+from samara.schemas.events import Note, Warned
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,7 +41,7 @@ class Screen:
         if self.quiet:
             return
         if self.json:
-            sys.stderr.write(json_line({"event": "note", "message": message}) + "\n")
+            sys.stderr.write(json_line(Note(message=message).as_dict()) + "\n")
         else:
             sys.stderr.write(clean(message) + "\n")
         sys.stderr.flush()
@@ -48,7 +49,7 @@ class Screen:
     def warn(self, message: str) -> None:
         """A line that must be seen, also in quiet mode."""
         if self.json:
-            sys.stderr.write(json_line({"event": "warning", "message": message}) + "\n")
+            sys.stderr.write(json_line(Warned(message=message).as_dict()) + "\n")
         else:
             sys.stderr.write(f"{self.style('warning:', fg='yellow')} {clean(message)}\n")
         sys.stderr.flush()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import sys
 from typing import Any, NoReturn
 
@@ -15,6 +14,7 @@ import click
 
 from samara import __version__
 from samara.cli.common import screen
+from samara.cli.streams import outlive_readers
 from samara.schemas.errors import ExitCode, InterruptedByUser, SamaraError, UsageError
 
 # name → (module with `command`, one line for `samara --help`); in the order in which people meet them
@@ -68,6 +68,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with the status of docs/exit-codes.md."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be any bytes, and any letters on Windows too
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    outlive_readers()
     sys.exit(run(arguments))
 
 
@@ -89,8 +90,4 @@ def run(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         screen.failure(InterruptedByUser("interrupted", next_step="run the same command again to go on"))
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        # whoever read our output has gone; point stdout elsewhere so that the interpreter's last flush stays quiet
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.OK)
     return outcome if isinstance(outcome, int) else int(ExitCode.OK)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.errors import UsageError
+from samara.schemas.rates import MAX_RATE
 
 if TYPE_CHECKING:
     from samara.seeder.swarm import SwarmOptions
@@ -52,7 +54,7 @@ def swarm_options(
 ) -> SwarmOptions:
     """The options as `samara.seeder.swarm` takes them. Raises UsageError."""
     from samara.seeder.profiles import PROFILES
-    from samara.seeder.swarm import ANY_ADDRESS, SwarmOptions, parse_endpoint
+    from samara.seeder.swarm import ANY_ADDRESS, SwarmOptions
 
     for endpoint in listen:
         parse_endpoint(endpoint)
@@ -73,6 +75,9 @@ def parse_rate(text: str | None) -> int:
     if text is None:
         return 0
     found = _RATE.match(text.strip())
-    if not found or float(found[1]) * _UNITS[found[2].lower()] < 1:
-        raise UsageError("not a rate", expected="a number of bytes per second such as 500k or 2M", actual=repr(text))
-    return int(float(found[1]) * _UNITS[found[2].lower()])
+    rate = float(found[1]) * _UNITS[found[2].lower()] if found else 0.0
+    if not 1 <= rate <= MAX_RATE:
+        raise UsageError(
+            "not a rate", expected="a number of bytes per second such as 500k or 2M, up to 2.1G", actual=repr(text[:80])
+        )
+    return int(rate)

@@ -14,6 +14,7 @@ from samara.cli.progress import Progress
 from samara.cli.signals import terminate_like_ctrl_c
 from samara.cli.text import duration, size
 from samara.registry.home import Home
+from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.errors import ExitCode, UsageError
 
 
@@ -55,7 +56,6 @@ def command(
     Interrupted, killed or out of disk: run the same command again.
     """
     from samara.fetcher.pull import PullOptions, pull
-    from samara.seeder.swarm import parse_endpoint
 
     mirror_only = mirror_only or no_p2p
     if mirror_only and p2p_only:

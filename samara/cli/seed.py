@@ -25,7 +25,7 @@ from samara.schemas.errors import ExitCode
     ),
     exits=(ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.STORE),
 )
-@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path), metavar="[PATH]...")
+@click.argument("paths", nargs=-1, type=click.Path(readable=False, path_type=Path), metavar="[PATH]...")
 @network_options
 def command(paths: tuple[Path, ...], **network: Any) -> None:
     """Give every whole blob here, or those at PATH, to its swarm; in place, without a copy.

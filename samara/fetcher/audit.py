@@ -81,13 +81,16 @@ class LeftoverFact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Facts:
-    """Everything an audit looked at."""
+    """Everything an audit looked at. `lost_partials`: blobs whose transfer the index notes, without a folder;
+    `unchecked`: (what could not be looked at, why).
+    """
 
     index_damage: tuple[str, ...] = ()
     releases: tuple[ReleaseFact, ...] = ()
     blobs: tuple[BlobFact, ...] = ()
     locations: tuple[LocationFact, ...] = ()
     leftovers: tuple[LeftoverFact, ...] = ()
+    lost_partials: tuple[str, ...] = ()
     unchecked: tuple[tuple[str, str], ...] = ()
 
 
@@ -99,6 +102,16 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_blobs(facts.blobs),
         *_locations(facts.locations),
         *_leftovers(facts.leftovers),
+        *(
+            Finding(
+                rule="partial-gone",
+                level=Level.NOTE,
+                subject=b3,
+                message="a transfer of it began and its folder is gone",
+                next_step="pull its release again",
+            )  # fmt: skip
+            for b3 in facts.lost_partials
+        ),
         *(
             Finding(rule="unchecked", level=Level.UNCHECKED, subject=subject, message=why)
             for subject, why in facts.unchecked

@@ -2,109 +2,172 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from samara.fetcher.audit import BlobFact, Facts, LeftoverFact, LocationFact, ReleaseFact
 from samara.fetcher.recheck import recheck
 from samara.fetcher.resolve import reopen
-from samara.registry.durable import TEMPORARY_PREFIX
+from samara.registry.durable import TEMPORARY_PREFIX, io_error, io_errors
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.records import BlobRecord, Location, StoredRelease
 from samara.registry.store import stamp_at
 from samara.registry.trust.pins import TrustFolder
-from samara.schemas.errors import NotFoundError, SamaraError, TrustError
+from samara.schemas.digests import b3_hex
+from samara.schemas.errors import NotFoundError, SamaraError, StoreError, TrustError
 from samara.schemas.events import OnEvent, ignore
-from samara.schemas.manifest import Release, ReleaseFile, parse_manifest
+from samara.schemas.manifest import Block, Release, ReleaseFile, parse_manifest
+from samara.schemas.stamps import Stamp
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What could not be looked at, or not be made sense of, is noted here while the rest is looked at."""
+
+    index_damage: list[str] = field(default_factory=list)
+    unchecked: list[tuple[str, str]] = field(default_factory=list)
+
+    def rows(self, read: Callable[[], T]) -> T | None:
+        """What `read` reads from the index; rows that can't be read are damage."""
+        try:
+            return read()
+        except StoreError as error:
+            self.index_damage.append(error.what)
+            return None
+
+    def missed(self, path: Path, error: OSError) -> None:
+        """Something on disk that can't be looked at; what is gone by now is no miss."""
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            self.unchecked.append((str(path), str(io_error(error, path))))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Claims:
+    """What releases say of one blob. `good`: the file of one whose signature holds, and that release's name."""
+
+    good: tuple[ReleaseFile, str] | None
+    shapes: frozenset[tuple[str, tuple[Block, ...]]]
 
 
 def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore) -> Facts:
     """Look at everything under SAMARA_HOME. Raises NotFoundError where there is no index, StoreError if it can't be
-    read; whatever else can't be looked at becomes an `unchecked` fact.
+    opened; whatever else can't be looked at becomes an `unchecked` fact.
     """
     index = Index.open_existing(home)
     if index is None:
         raise NotFoundError(f"there is nothing to audit at {home.root}", next_step="publish or pull something first")
+    seen = _Seen()
     with index:
-        damage = index.damage()
+        seen.index_damage.extend(index.damage())
         releases: list[ReleaseFact] = []
-        files: dict[str, tuple[ReleaseFile, str]] = {}
-        for stored in index.releases():
-            fact, release = _release(home, index, stored)
+        claims: dict[str, _Claims] = {}
+        for one in seen.rows(index.releases) or ():
+            fact, release = _release(home, one)
             releases.append(fact)
-            for file in release.files if release is not None else ():
-                files.setdefault(file.b3, (file, fact.name))
-        blobs = {blob.b3: blob for blob in index.blobs()}
+            if release is not None:
+                _add_claims(claims, release, fact)
+        known = seen.rows(index.blobs)
+        blobs = None if known is None else {blob.b3: blob for blob in known}
+        partials = seen.rows(index.partials) or ()
+        if blobs is None:
+            seen.unchecked.append((str(home.blobs), "the index can't say what should be there"))
         return Facts(
-            index_damage=damage,
             releases=tuple(releases),
-            blobs=tuple(_blob(index, file, name, blobs.get(b3)) for b3, (file, name) in files.items()),
-            locations=tuple(_locations(blobs.values(), files, read_blocks=read_blocks, on_event=on_event)),
-            leftovers=tuple(_leftovers(home, blobs)),
+            blobs=tuple(
+                _blob(index, claimed, blobs.get(b3), seen) for b3, claimed in claims.items() if claimed.good is not None
+            )
+            if blobs is not None
+            else (),
+            locations=tuple(_locations((blobs or {}).values(), claims, read_blocks=read_blocks, on_event=on_event)),
+            leftovers=tuple(_leftovers(home, blobs, seen)),
+            lost_partials=tuple(b3 for b3 in partials if _is_gone(home.partials / b3_hex(b3), seen)),
+            index_damage=tuple(seen.index_damage),
+            unchecked=tuple(seen.unchecked),
         )
 
 
-def _release(home: Home, index: Index, stored: StoredRelease) -> tuple[ReleaseFact, Release | None]:
-    """The release is given back only if its signature holds: nothing else may say what blocks should be."""
+def _release(home: Home, stored: StoredRelease) -> tuple[ReleaseFact, Release | None]:
+    """The fact, and the release as its manifest has it: only where the fact has no problem is it the publisher's."""
     name = stored.manifest[:15] + "…"
+    claimed: Release | None = None
     try:
         claimed = parse_manifest(stored.envelope.payload)
         name = f"{claimed.publisher_name}/{claimed.model}:{claimed.tag}"
-        release = reopen(index, stored, TrustFolder(home.trust)).release
+        release = reopen(stored, TrustFolder(home.trust)).release
     except SamaraError as error:
         trust = isinstance(error, TrustError)
-        return ReleaseFact(name=name, manifest=stored.manifest, problem=str(error), is_trust_problem=trust), None
+        return ReleaseFact(name=name, manifest=stored.manifest, problem=str(error), is_trust_problem=trust), claimed
     if release.digest != stored.manifest:
         problem = f"the index files it under {stored.manifest}, it is {release.digest}"
-        return ReleaseFact(name=name, manifest=stored.manifest, problem=problem), None
+        return ReleaseFact(name=name, manifest=stored.manifest, problem=problem), release
     return ReleaseFact(name=name, manifest=stored.manifest, problem=None), release
 
 
-def _blob(index: Index, file: ReleaseFile, name: str, blob: BlobRecord | None) -> BlobFact:
+def _add_claims(claims: dict[str, _Claims], release: Release, fact: ReleaseFact) -> None:
+    for file in release.files:
+        before = claims.get(file.b3) or _Claims(good=None, shapes=frozenset())
+        good = before.good or ((file, fact.name) if fact.problem is None else None)
+        claims[file.b3] = _Claims(good=good, shapes=before.shapes | {(file.layout, file.blocks)})
+
+
+def _blob(index: Index, claims: _Claims, blob: BlobRecord | None, seen: _Seen) -> BlobFact:
+    assert claims.good is not None
+    file, name = claims.good
+    matches = True
+    if blob is not None:
+        # the index has the blocks of whichever release came first; one that doesn't hold is a finding of its own
+        blocks = seen.rows(lambda: index.blocks(file.b3))
+        matches = blocks is None or (blob.layout, blocks) in claims.shapes
     return BlobFact(
         b3=file.b3,
         name=name,
         is_known=blob is not None,
-        blocks_match=blob is None or blob.layout != file.layout or index.blocks(file.b3) == file.blocks,
+        blocks_match=matches,
         locations=0 if blob is None else len(blob.locations),
     )
 
 
 def _locations(
-    blobs: Iterable[BlobRecord], files: dict[str, tuple[ReleaseFile, str]], *, read_blocks: bool, on_event: OnEvent
+    blobs: Iterable[BlobRecord], claims: dict[str, _Claims], *, read_blocks: bool, on_event: OnEvent
 ) -> Iterator[LocationFact]:
     for blob in blobs:
+        good = claims[blob.b3].good if blob.b3 in claims else None
         for place in blob.locations:
-            file = files.get(blob.b3)
-            yield _location(place, blob.b3, file[0] if file else None, read_blocks=read_blocks, on_event=on_event)
+            yield _location(place, blob.b3, good[0] if good else None, read_blocks=read_blocks, on_event=on_event)
 
 
 def _location(
     place: Location, b3: str, file: ReleaseFile | None, *, read_blocks: bool, on_event: OnEvent
 ) -> LocationFact:  # fmt: skip
-    stamp = stamp_at(place.path)
+    stamp: Stamp | None = None
     bad: tuple[str, ...] | None = None
-    whole, unreadable, read_only = True, None, True
-    if stamp is not None:
-        with contextlib.suppress(OSError):
-            read_only = not place.path.stat().st_mode & 0o222
-        if file is None:
-            unreadable = "no release with a good signature says what its blocks should be"
-        elif read_blocks:
-            try:
-                checked = recheck(place.path, file, on_event=on_event)
+    exists, whole, unreadable, read_only = True, True, None, True
+    try:
+        stamp = stamp_at(place.path)
+        exists = stamp is not None
+        if exists:
+            with io_errors(place.path):
+                read_only = not place.path.stat().st_mode & 0o222
+            if file is None:
+                unreadable = "no release with a good signature says what its blocks should be"
+            elif read_blocks:
+                with io_errors(place.path):
+                    checked = recheck(place.path, file, on_event=on_event)
                 bad, whole = tuple(str(block) for block in checked.bad), checked.whole_matches
-            except SamaraError as error:
-                unreadable = str(error)
+    except SamaraError as error:
+        unreadable = str(error)
     return LocationFact(
         b3=b3,
         path=str(place.path),
         in_store=place.in_store,
-        exists=stamp is not None,
+        exists=exists,
         stamp_matches=stamp == place.stamp,
         is_read_only=read_only,
         bad_blocks=bad,
@@ -113,42 +176,62 @@ def _location(
     )
 
 
-def _leftovers(home: Home, blobs: dict[str, BlobRecord]) -> Iterator[LeftoverFact]:
-    claimed = {str(place.path) for blob in blobs.values() for place in blob.locations}
-    for path in _files(home.blobs):
+def _leftovers(home: Home, blobs: dict[str, BlobRecord] | None, seen: _Seen) -> Iterator[LeftoverFact]:
+    claimed = {str(place.path) for blob in (blobs or {}).values() for place in blob.locations}
+    for path in _files(home.blobs, seen):
         if path.name.startswith(TEMPORARY_PREFIX):
-            yield _leftover("temporary", path)
-        elif str(path) not in claimed:
-            yield _leftover("blob", path)
-    for folder in _entries(home.partials):
-        size = sum(_size(path) for path in _files(folder))
-        yield LeftoverFact(kind="partial", path=str(folder), size=size)
-    for path in _files(home.models):
+            yield _leftover("temporary", path, seen)
+        elif blobs is not None and str(path) not in claimed:
+            yield _leftover("blob", path, seen)
+    for folder in _entries(home.partials, seen):
+        kind = "temporary" if folder.name.startswith(TEMPORARY_PREFIX) else "partial"
+        size = _size(folder, seen) + sum(_size(path, seen) for path in _files(folder, seen))
+        yield LeftoverFact(kind=kind, path=str(folder), size=size)
+    for path in _files(home.models, seen):
         if path.name.startswith(TEMPORARY_PREFIX):
-            yield _leftover("temporary", path)
-        elif path.is_symlink() and not path.exists():
-            yield _leftover("view", path)
-    for path in _entries(home.root):
+            yield _leftover("temporary", path, seen)
+        elif path.is_symlink() and _is_gone(path, seen):
+            yield _leftover("view", path, seen)
+    for path in _entries(home.root, seen):
         if path.name.startswith(TEMPORARY_PREFIX):
-            yield _leftover("temporary", path)
+            yield _leftover("temporary", path, seen)
 
 
-def _leftover(kind: str, path: Path) -> LeftoverFact:
-    return LeftoverFact(kind=kind, path=str(path), size=_size(path))
+def _leftover(kind: str, path: Path, seen: _Seen) -> LeftoverFact:
+    return LeftoverFact(kind=kind, path=str(path), size=_size(path, seen))
 
 
-def _size(path: Path) -> int:
+def _size(path: Path, seen: _Seen) -> int:
     try:
         found = path.lstat()
-    except OSError:
+    except OSError as error:
+        seen.missed(path, error)
         return 0
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for base, _folders, names in os.walk(folder):
+def _is_gone(path: Path, seen: _Seen) -> bool:
+    """Whether there surely is nothing at `path`, a link's target included."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError as error:
+        seen.missed(path, error)
+    return False
+
+
+def _files(folder: Path, seen: _Seen) -> Iterator[Path]:
+    def missed(error: OSError) -> None:
+        seen.missed(Path(error.filename or folder), error)
+
+    for base, _folders, names in os.walk(folder, onerror=missed):
         yield from (Path(base, name) for name in sorted(names))
 
 
-def _entries(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(folder.iterdir())) if folder.is_dir() else ()
+def _entries(folder: Path, seen: _Seen) -> tuple[Path, ...]:
+    try:
+        return tuple(sorted(folder.iterdir()))
+    except OSError as error:
+        seen.missed(folder, error)
+        return ()

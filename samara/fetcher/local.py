@@ -8,7 +8,7 @@ from pathlib import Path
 from samara.fetcher.resolve import open_index, resolve_reference
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.store import whole_copy
+from samara.registry.store import last_seen, whole_copy
 from samara.schemas.errors import NotFoundError
 from samara.schemas.manifest import ReleaseFile
 from samara.schemas.references import parse_reference
@@ -51,9 +51,16 @@ def _visible(index: Index, file: ReleaseFile, view: Path, reference: str) -> Pat
     place = None if blob is None else whole_copy(blob)
     if place is not None:
         # the view has the file's own name and ending, which other programs go by
-        return view if place.in_store and view.exists() and view.samefile(place.path) else place.path
-    if blob is not None and any(known.path.is_file() for known in blob.locations):
+        return view if place.in_store and _is_same(view, place.path) else place.path
+    if blob is not None and last_seen(blob) is not None:
         raise NotFoundError(
             f"{file.path} of {reference} changed since it was verified", next_step=f"samara verify {reference}"
         )
     raise NotFoundError(f"{file.path} of {reference} is not here", next_step=f"samara pull {reference}")
+
+
+def _is_same(view: Path, blob: Path) -> bool:
+    try:
+        return view.samefile(blob)
+    except OSError:  # there is no view, or none that can be read by
+        return False

@@ -14,6 +14,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,12 +56,17 @@ class Recovered:
 
 
 class Partial:
-    """The folder of one transfer. Names its files; every method is safe to call after a kill at any point."""
+    """The folder of one transfer. Names its files; every method is safe to call after a kill at any point.
 
-    def __init__(self, home: Home, b3_hex: str) -> None:
+    `torrent` is the v2 infohash by which the bytes come: what was recorded of the pieces of another torrent, by a
+    manifest that lied about this blob, says nothing here.
+    """
+
+    def __init__(self, home: Home, b3_hex: str, torrent: str = "") -> None:
         self.folder = home.partials / b3_hex
         self.data = self.folder / "data"
         self.blob = "b3:" + b3_hex
+        self._torrent = torrent
         self._record = self.folder / "record"
         self._lock = self.folder / "lock"
 
@@ -97,6 +103,8 @@ class Partial:
     def _make(self) -> None:
         make_folder(self.folder.parent)
         with io_errors(self.folder), contextlib.suppress(FileExistsError):  # it may come and go with another's transfer
+            if self.folder.is_symlink():
+                self.folder.unlink()
             self.folder.mkdir()
             fsync_folder(self.folder.parent)
 
@@ -104,7 +112,7 @@ class Partial:
         """The record's claims; None where there is no record, or a damaged or foreign one."""
         try:
             with self._record.open("rb") as file:
-                return _parse(file.read(_MAX_RECORD + 1), self.blob, pieces, blocks)
+                return _parse(file.read(_MAX_RECORD + 1), self.blob, self._torrent, pieces, blocks)
         except (OSError, MalformedError):
             return None
 
@@ -113,10 +121,34 @@ class Partial:
         body: dict[str, object] = {
             "format": FORMAT,
             "blob": self.blob,
+            "torrent": self._torrent,
             "pieces": base64.b64encode(claims.pieces.to_bytes()).decode(),
             "blocks": base64.b64encode(claims.blocks.to_bytes()).decode(),
         }
         write_durably(self._record, canonical_json({**body, "check": b3(canonical_json(body))}))
+
+    def tidy(self, size: int) -> None:
+        """Remove what isn't ours to write into, such as a link or a pipe, and what lies beyond the blob's end."""
+        with io_errors(self.folder):
+            for path in (self.data, self._record):
+                with contextlib.suppress(FileNotFoundError):
+                    found = path.lstat()
+                    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                        shutil.rmtree(path) if stat.S_ISDIR(found.st_mode) else path.unlink()
+                    elif path == self.data and found.st_size > size:
+                        os.truncate(path, size)
+
+    def open_data(self) -> int:
+        """A descriptor of `data`, made if needed, to read and write. Never follows a link."""
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        with io_errors(self.data):
+            return os.open(self.data, flags, 0o644)
+
+    def forget(self) -> None:
+        """Nothing of what was fetched can be used: the next pull starts from zero. Open descriptors stay usable."""
+        with io_errors(self.folder):
+            self._record.unlink(missing_ok=True)
+            self.data.unlink(missing_ok=True)
 
     def allocated(self) -> int:
         """Bytes of disk that `data` already takes."""
@@ -152,6 +184,7 @@ def recover(partial: Partial, hashes: TorrentHashes, blocks: int) -> Recovered:
 
     A claim is dropped where the file has no data (a shorter file, a hole): libtorrent would believe it blindly.
     """
+    partial.tidy(hashes.size)
     count = piece_count(hashes.size, hashes.piece_length)
     nothing = Recovered(pieces=Bitmap.empty(count), blocks=Bitmap.empty(blocks), checked=0)
     try:
@@ -183,13 +216,14 @@ def _acquire(lock: BaseFileLock) -> bool:
     return True
 
 
-def _parse(data: bytes, blob: str, pieces: int, blocks: int) -> Claims:
+def _parse(data: bytes, blob: str, torrent: str, pieces: int, blocks: int) -> Claims:
     value = strict_json(data, "resume record")
     if not isinstance(value, dict):
         raise MalformedError("resume record is not an object")
     check = value.pop("check", None)
-    if value.get("format") != FORMAT or value.get("blob") != blob or check != b3(canonical_json(value)):
-        raise MalformedError("resume record is damaged or another blob's")
+    about = (value.get("format"), value.get("blob"), value.get("torrent"))
+    if about != (FORMAT, blob, torrent) or check != b3(canonical_json(value)):
+        raise MalformedError("resume record is damaged, another blob's or another torrent's")
     try:
         return Claims(
             pieces=Bitmap.from_bytes(base64.b64decode(value["pieces"], validate=True), pieces),

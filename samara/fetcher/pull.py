@@ -20,10 +20,10 @@ from samara.fetcher.recheck import recheck
 from samara.fetcher.resolve import Resolved, resolve
 from samara.fetcher.transfer import CHECKPOINT_SECONDS, State, Transfer
 from samara.fetcher.watch import Watch
-from samara.registry.durable import io_errors, make_folder, write_durably
+from samara.registry.durable import make_folder, write_durably
 from samara.registry.home import Home
-from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, stamp_at, whole_copy
-from samara.schemas.errors import SamaraError, UsageError
+from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, seal, stamp_at, whole_copy
+from samara.schemas.errors import IntegrityError, SamaraError, UsageError
 from samara.schemas.events import (
     FileReady,
     Note,
@@ -96,14 +96,17 @@ class Pulled:
     seconds_to_first_byte: float | None
 
 
-def pull(home: Home, source: str, options: PullOptions, *, on_event: OnEvent = ignore) -> Pulled:
+def pull(home: Home, source: str, options: PullOptions | None = None, *, on_event: OnEvent = ignore) -> Pulled:
     """Get every file of the release that `source` names.
 
     Raises NotFoundError, TrustError, IntegrityError, DiskFullError, NetworkError (nobody had the bytes), StoreError;
     KeyboardInterrupt passes through after progress was recorded.
     """
     started = time.monotonic()
+    options = options or PullOptions()
     home.prepare()
+    if options.to is not None and options.to.resolve().is_relative_to(home.root.resolve()):
+        raise UsageError(f"{options.to} lies inside the store", next_step="choose another folder for --to")
     resolved = resolve(home, source)
     if resolved.from_file:
         on_event(
@@ -150,14 +153,6 @@ class _Pulling:
         for file in release.files:
             self._check_target(file)
         plan = self._plan()
-        self._on_event(
-            PullPlanned(
-                reference=self._resolved.reference,
-                bytes_total=plan.total,
-                bytes_here=plan.here,
-                bytes_to_fetch=plan.room_needed,
-            )
-        )
         require_room(plan, free_bytes(self._home.root), str(self._home.root))
         require_sources(
             plan,
@@ -169,6 +164,7 @@ class _Pulling:
         # always in the same order: two pulls that want each other's blobs must not wait for each other
         for file in sorted(plan.to_fetch, key=lambda file: file.b3):
             self._prepare(file, stack)
+        self._say_what_is_missing(release.size)
         if self._transfers:
             self._transfer()
         for file in release.files:
@@ -203,16 +199,18 @@ class _Pulling:
         blob = self._index.blob(file.b3)
         place = None if blob is None else whole_copy(blob)
         if place is not None:
+            if place.path == self._home.blob(file.b3_hex):
+                seal(place.path)  # `verify` or `seed` may have recorded it where a kill left it writable
             self._here[file.b3] = place.path
             self._sweep(file)
             return
         path = self._home.blob(file.b3_hex)
-        if path.is_file():
-            self._adopt_store_file(file, path)
-        elif file.inline is not None:
+        if file.inline is not None:
             make_folder(path.parent)
             write_durably(path, file.inline, mode=READ_ONLY)
             self._arrived(file, path)
+        elif path.is_file():
+            self._adopt_store_file(file, path)
 
     def _is_surely_not_here(self, file: ReleaseFile) -> bool:
         """Whether the index need not be asked: nothing was ever kept here, or the blob's transfer has begun."""
@@ -224,8 +222,7 @@ class _Pulling:
         """A file in the store that the index doesn't vouch for: killed between rename and record, or damaged."""
         checked = recheck(path, file, on_event=self._on_event, name=file.path)
         if checked.ok:
-            with io_errors(path):
-                path.chmod(READ_ONLY)  # the kill may have come before that
+            seal(path)  # the kill may have come before that
             self._arrived(file, path)
             self._sweep(file)
             return
@@ -233,7 +230,7 @@ class _Pulling:
             Warned(message=f"{path} is damaged ({len(checked.bad)} bad blocks); fetching what is wrong in it")
         )
         partial = Partial(self._home, file.b3_hex)
-        with partial.locked(on_wait=lambda: None, give_up=lambda: False):
+        with partial.locked(on_wait=lambda: self._on_event(WaitingForOther(path=file.path)), give_up=lambda: False):
             if not partial.data.exists():
                 # a copy, not the file itself: others may have it open or hard-linked
                 clone(path, partial.data)
@@ -283,7 +280,8 @@ class _Pulling:
 
     def _prepare(self, file: ReleaseFile, stack: contextlib.ExitStack) -> None:
         """Take the blob's lock, then find out what its partial holds. If another process finishes it first: done."""
-        partial = Partial(self._home, file.b3_hex)
+        torrent = self._resolved.verified.torrents[file.b3]
+        partial = Partial(self._home, file.b3_hex, torrent.v2)
 
         def finished_elsewhere() -> bool:
             if self._is_surely_not_here(file):
@@ -307,14 +305,27 @@ class _Pulling:
         transfer = Transfer(
             self._home,
             file,
-            self._resolved.verified.torrents[file.b3],
+            torrent,
             partial,
             mirrors=file.mirrors if self._options.mirrors else (),
+            peers_first=bool(self._options.told_peers),
             checkpoint_seconds=self._options.checkpoint_seconds,
             on_event=self._on_event,
         )
         stack.callback(transfer.close)
         self._transfers.append(transfer)
+
+    def _say_what_is_missing(self, total: int) -> None:
+        # only now is it known what the partials really hold
+        missing = sum(transfer.file.size - transfer.reused for transfer in self._transfers)
+        self._on_event(
+            PullPlanned(
+                reference=self._resolved.reference,
+                bytes_total=total,
+                bytes_here=total - missing,
+                bytes_to_fetch=missing,
+            )
+        )
 
     def _transfer(self) -> None:
         options = self._options.swarm if self._options.peer_to_peer else self._options.swarm.mirrors_only()
@@ -386,17 +397,30 @@ class _Pulling:
         self._on_event(Reached(point="after-index"))
         self._here[file.b3] = path
 
+    def _require_untouched(self, file: ReleaseFile, path: Path) -> None:
+        """A file in place is its owner's: it may have changed while the rest of the release came."""
+        known = self._index.location_at(path)
+        if known is None or known[0] != file.b3 or stamp_at(path) != known[1].stamp:
+            raise IntegrityError(
+                f"{path} changed while {self._resolved.reference} was pulled", next_step="run the same command again"
+            )
+
     # -- making it visible ---------------------------------------------------------------------------------------
 
     def _show(self, file: ReleaseFile) -> None:
         blob = self._here[file.b3]
         shown = blob
-        if blob == self._home.blob(file.b3_hex):
+        in_store = blob == self._home.blob(file.b3_hex)
+        if not in_store:
+            self._require_untouched(file, blob)
+        if in_store:
             release = self._resolved.release
             shown = link_view(self._home, blob, Path(self._resolved.alias, release.model, release.tag, file.path))
         if self._options.to is not None:
             shown = self._options.to / file.path
             if file.path not in self._given:
-                link_into(blob, shown, replace=False)
+                link_into(blob, shown, replace=False, hard_links=in_store)
+                if not in_store:
+                    self._require_untouched(file, blob)
         self._shown[file.path] = shown
         self._on_event(FileReady(path=file.path, blob=file.b3, location=str(shown)))

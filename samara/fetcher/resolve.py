@@ -6,17 +6,17 @@ each time, so that a changed index can't change what is trusted.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from samara.registry.durable import io_error
 from samara.registry.home import Home
 from samara.registry.records import StoredRelease
 from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.release import VerifiedRelease, open_release
-from samara.schemas.errors import MalformedError, NetworkError, NotFoundError, UsageError
-from samara.schemas.manifest import Release, parse_manifest
+from samara.schemas.errors import MalformedError, NetworkError, NotFoundError, UsageError, cannot_read
+from samara.schemas.manifest import Release
 from samara.schemas.references import Reference, looks_like_reference, parse_reference
 from samara.schemas.release_file import MAX_COMPRESSED_BYTES, SUFFIX, ReleaseBundle, unpack_release
 
@@ -65,7 +65,7 @@ def resolve_reference(home: Home, index: Index, reference: Reference) -> Resolve
         stored = index.release(pin.identity, reference.model, reference.tag or "")
     if stored is None:
         raise unknown(str(reference))
-    verified = reopen(index, stored, trust)
+    verified = reopen(stored, trust)
     release = verified.release
     asked = (pin.identity, reference.model, reference.tag if reference.manifest is None else release.tag)
     if (release.identity, release.model, release.tag) != asked or stored.manifest != release.digest:
@@ -76,11 +76,9 @@ def resolve_reference(home: Home, index: Index, reference: Reference) -> Resolve
     return Resolved(verified=verified, alias=pin.alias, from_file=False)
 
 
-def reopen(index: Index, stored: StoredRelease, trust: TrustFolder) -> VerifiedRelease:
+def reopen(stored: StoredRelease, trust: TrustFolder) -> VerifiedRelease:
     """Verify a release that the index holds, as if it had just arrived: the index is no authority."""
-    blobs = [index.blob(file.b3) for file in parse_manifest(stored.envelope.payload).files]
-    torrents = tuple(blob.torrent for blob in blobs if blob is not None and blob.torrent is not None)
-    return open_release(ReleaseBundle(roots=(), envelope=stored.envelope, torrents=torrents), trust)
+    return open_release(ReleaseBundle(roots=(), envelope=stored.envelope, torrents=stored.torrents), trust)
 
 
 def open_index(home: Home, source: str) -> Index:
@@ -107,7 +105,7 @@ def is_url(source: str) -> bool:
 
 def is_release_file(source: str) -> bool:
     """Whether `source` means a file rather than a reference."""
-    return source.endswith(SUFFIX) or Path(source).is_file() or not looks_like_reference(source)
+    return source.endswith(SUFFIX) or not looks_like_reference(source) or os.path.isfile(source)  # noqa: PTH113
 
 
 def read_bundle(source: str) -> ReleaseBundle:
@@ -116,27 +114,32 @@ def read_bundle(source: str) -> ReleaseBundle:
 
 
 def _read_file(path: Path) -> bytes:
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder", expected=f"a {SUFFIX} file")
     try:
         with path.open("rb") as file:
             return file.read(MAX_COMPRESSED_BYTES + 1)
-    except FileNotFoundError:
-        if path.suffix != SUFFIX:
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder", expected=f"a {SUFFIX} file") from None
+    except (OSError, ValueError) as error:
+        is_no_file = not isinstance(error, PermissionError) and not os.path.lexists(path)
+        if path.suffix != SUFFIX and is_no_file:
             parse_reference(str(path))  # says what a reference looks like, should that have been meant
-        raise NotFoundError(f"there is no file {path}") from None
-    except OSError as error:
-        raise io_error(error, path) from None
+        if isinstance(error, ValueError):
+            raise UsageError(f"{str(path)!r} can't be the name of a file") from None
+        raise cannot_read(path, error) from None
 
 
 def _download(url: str) -> bytes:
     import urllib.error
+    import urllib.parse
     import urllib.request
+    from http.client import HTTPException, InvalidURL
 
     from samara import __version__
 
-    request = urllib.request.Request(url, headers={"User-Agent": f"samara/{__version__}"})  # noqa: S310  (is_url checked)
     try:
+        if not urllib.parse.urlsplit(url).hostname:
+            raise InvalidURL("no host")  # noqa: TRY301  (like what urlopen raises)
+        request = urllib.request.Request(url, headers={"User-Agent": f"samara/{__version__}"})  # noqa: S310  (is_url checked)
         with urllib.request.urlopen(request, timeout=_URL_TIMEOUT) as answer:  # noqa: S310
             data: bytes = answer.read(MAX_COMPRESSED_BYTES + 1)
             length = answer.headers.get("Content-Length")
@@ -144,8 +147,10 @@ def _download(url: str) -> bytes:
         if error.code in {404, 410}:
             raise NotFoundError(f"{url} is not there (HTTP {error.code})") from None
         raise NetworkError(f"{url} answered HTTP {error.code}", next_step="try again later") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
+    except (InvalidURL, ValueError) as error:
+        raise UsageError(f"not a URL ({error})", actual=repr(url[:120]), next_step="check the address") from None
+    except (OSError, HTTPException) as error:
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise NetworkError(f"can't get {url} ({reason})", next_step="check the address and the network") from None
     if length is not None and length.isdigit() and len(data) < min(int(length), MAX_COMPRESSED_BYTES):
         raise NetworkError(f"{url} ended early", expected=f"{length} bytes", actual=len(data), next_step="try again")

@@ -67,6 +67,7 @@ class Transfer:
         partial: Partial,
         *,
         mirrors: tuple[str, ...],
+        peers_first: bool,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         on_event: OnEvent,
     ) -> None:
@@ -81,6 +82,7 @@ class Transfer:
         self._torrent = torrent
         self._partial = partial
         self._mirrors = mirrors
+        self._peers_first = peers_first
         self._checkpoint_seconds = checkpoint_seconds
         self._on_event = on_event
         recovered = recover(partial, torrent.hashes, len(file.blocks))
@@ -103,9 +105,7 @@ class Transfer:
         self._saved_at = 0.0
         self._sampled_at = 0.0
         self._saved_bytes = self.done_bytes
-        with io_errors(partial.data):
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            self._fd = os.open(partial.data, flags, 0o644)
+        self._fd = partial.open_data()
         self._checker = BlockChecker(self._fd)
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="commit")
         self._closed = False
@@ -121,7 +121,11 @@ class Transfer:
             self._commit()
             return
         swarm.add_fetch(
-            self._torrent.canonical, self._partial.data, self._coverage.have.as_list(), mirrors=self._mirrors
+            self._torrent.canonical,
+            self._partial.data,
+            self._coverage.have.as_list(),
+            mirrors=self._mirrors,
+            peers_first=self._peers_first,
         )
         self.ledger.new_round()
 
@@ -323,6 +327,7 @@ class Transfer:
             os.ftruncate(self._fd, self.file.size)
             bad = (BadBlock(block=self.file.blocks[-1], actual=None),)
         if not bad:
+            self._partial.forget()
             raise IntegrityError(
                 f"the manifest contradicts itself: every block of {self.file.path} is right, the whole is not",
                 expected=self.file.b3, next_step="tell its publisher; nothing was kept",
@@ -334,6 +339,7 @@ class Transfer:
             block = item.block
             self._mended[block.index] += 1
             if self._mended[block.index] > MEND_ROUNDS:
+                self._partial.forget()
                 raise IntegrityError(
                     f"{self.file.path}: {item}, although its pieces pass their own check",
                     next_step="the publisher's manifest and torrent disagree: tell them",

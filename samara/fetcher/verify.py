@@ -1,7 +1,7 @@
 """`verify`: read every block of a release or a file again and hold it against the signed manifest.
 
 Changes nothing but the stamp: a file that proves right is recorded as verified now, one that doesn't is forgotten as a
-location, so that nobody seeds or runs it.
+location, so that nobody seeds or runs it. Where the index can't be written that is said, and the answer is the same.
 """
 
 from __future__ import annotations
@@ -13,27 +13,31 @@ from samara.fetcher.recheck import CheckedFile, recheck
 from samara.fetcher.resolve import open_index, reopen, resolve_reference
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.store import stamp_at, whole_copy
+from samara.registry.store import last_seen, stamp_at, whole_copy
 from samara.registry.trust.pins import TrustFolder
-from samara.schemas.errors import NotFoundError, UsageError
-from samara.schemas.events import Note, OnEvent, ignore
+from samara.schemas.errors import DiskFullError, NotFoundError, StoreError, UsageError
+from samara.schemas.events import Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import ReleaseFile
 from samara.schemas.references import looks_like_reference, parse_reference
 from samara.schemas.release_file import SUFFIX
+from samara.seeder.hashing import open_source
 
 
 def verify(home: Home, target: str, *, on_event: OnEvent = ignore) -> tuple[CheckedFile, ...]:
     """Re-read every block of a reference's files, or of one file that holds a known blob.
 
-    Raises NotFoundError (unknown, or not here), TrustError; returns bad blocks rather than raising for them.
+    Raises NotFoundError (unknown, or not here), UsageError (not a file, or not readable), TrustError; returns bad
+    blocks rather than raising for them.
     """
-    with open_index(home, target) as index:
-        if looks_like_reference(target) and not Path(target).exists():
+    if looks_like_reference(target) and not Path(target).exists():
+        with open_index(home, target) as index:
             resolved = resolve_reference(home, index, parse_reference(target))
             return tuple(_verify_file(index, file, resolved.reference, on_event) for file in resolved.release.files)
-        if target.endswith(SUFFIX):
-            raise UsageError("a release file has no model bytes to verify", next_step=f"samara show {target}")
-        return (_verify_path(home, index, Path(target), on_event),)
+    open_source(target).close()  # says what is wrong with the path
+    if target.endswith(SUFFIX):
+        raise UsageError("a release file has no model bytes to verify", next_step=f"samara show {target}")
+    with open_index(home, target) as index:
+        return (_verify_path(home, index, Path(target).absolute(), on_event),)
 
 
 def _verify_file(index: Index, file: ReleaseFile, reference: str, on_event: OnEvent) -> CheckedFile:
@@ -41,21 +45,18 @@ def _verify_file(index: Index, file: ReleaseFile, reference: str, on_event: OnEv
     place = None if blob is None else whole_copy(blob)
     if place is None and blob is not None:
         # a changed stamp is exactly what verify is for: look at the bytes wherever they were last seen
-        place = next((known for known in blob.locations if known.path.is_file()), None)
+        place = last_seen(blob)
     if place is None:
         raise NotFoundError(f"{file.path} of {reference} is not here", next_step=f"samara pull {reference}")
     return _recheck_at(index, place.path, file, in_store=place.in_store, on_event=on_event)
 
 
 def _verify_path(home: Home, index: Index, path: Path, on_event: OnEvent) -> CheckedFile:
-    if not path.is_file():
-        raise NotFoundError(f"there is no file {path}")
-    path = path.absolute()
     known = index.location_at(path)
     blobs = [known[0]] if known else [b.b3 for b in index.blobs_of_size(path.stat().st_size)]
     for b3 in blobs:
         for stored in index.releases_of_blob(b3):
-            release = reopen(index, stored, TrustFolder(home.trust)).release
+            release = reopen(stored, TrustFolder(home.trust)).release
             file = next(f for f in release.files if f.b3 == b3)
             if known is None and len(blobs) > 1:
                 on_event(Note(message=f"comparing {path} with {release.publisher_name}/{release.model}:{release.tag}"))
@@ -72,8 +73,11 @@ def _verify_path(home: Home, index: Index, path: Path, on_event: OnEvent) -> Che
 def _recheck_at(index: Index, path: Path, file: ReleaseFile, *, in_store: bool, on_event: OnEvent) -> CheckedFile:
     before = stamp_at(path)
     checked = recheck(path, file, on_event=on_event)
-    if checked.ok and before is not None and stamp_at(path) == before:
-        index.set_location(file.b3, path, before, in_store=in_store, verified_at=time.time())
-    elif not checked.ok and index.location_at(path) is not None:
-        index.drop_location(path)
+    try:
+        if checked.ok and before is not None and stamp_at(path) == before:
+            index.set_location(file.b3, path, before, in_store=in_store, verified_at=time.time())
+        elif not checked.ok and index.location_at(path) is not None:
+            index.drop_location(path)
+    except (StoreError, DiskFullError) as error:  # what was read is the answer, also where nothing can be written
+        on_event(Warned(message=f"checked {path}, but that was not recorded: {error}"))
     return checked

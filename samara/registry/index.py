@@ -19,6 +19,7 @@ from sqlalchemy import event, exc, select
 from sqlalchemy.orm import Session
 
 from samara.registry import schema
+from samara.registry.durable import io_errors
 from samara.registry.home import Home
 from samara.registry.records import BlobRecord, Counts, Location, StoredRelease
 from samara.registry.tables import (
@@ -40,6 +41,16 @@ from samara.schemas.stamps import Stamp
 
 LOCK_WAIT_SECONDS = 20.0
 
+_DIGEST_BYTES = 32
+_UNWRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+_DAMAGED = {
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_FORMAT,
+    sqlite3.SQLITE_SCHEMA,
+    sqlite3.SQLITE_ERROR,  # a table or column that isn't there
+}
+
 
 class Index:
     """One open index. Safe to use from several threads; several processes may have it open."""
@@ -47,7 +58,7 @@ class Index:
     def __init__(self, engine: sa.Engine, name: str) -> None:
         self._engine = engine
         self._name = name
-        self._last_data_version: int | None = None
+        self._is_frozen = False
 
     @classmethod
     def open(cls, home: Home, *, lock_wait: float = LOCK_WAIT_SECONDS) -> Index:
@@ -64,9 +75,34 @@ class Index:
         return index
 
     @classmethod
-    def open_existing(cls, home: Home) -> Index | None:
-        """The index if there is one; None on a machine that has nothing yet."""
-        return cls.open(home) if home.index.exists() else None
+    def open_existing(cls, home: Home, *, lock_wait: float = LOCK_WAIT_SECONDS) -> Index | None:
+        """The index if there is one, to read from; None on a machine that has nothing yet. Raises StoreError.
+
+        Waits for no writer and asks for no right to write, unless it has to be migrated. Writing goes on to work
+        wherever it can.
+        """
+        with io_errors(home.index):
+            if not home.index.exists():
+                return None
+        index = cls(_sqlite_engine(home.index, lock_wait, make=False), str(home.index))
+        try:
+            with index._translated():
+                try:
+                    current = _is_up_to_date(index._engine)
+                except exc.OperationalError as error:
+                    # the folder can't be written: SQLite can't make the files by which readers and writers agree
+                    if _code_of(error) not in _UNWRITABLE or _log_holds_something(home.index):
+                        raise
+                    index._engine.dispose()
+                    index._engine, index._is_frozen = _frozen_engine(home.index), True
+                    current = _is_up_to_date(index._engine)
+        except BaseException:
+            index.close()
+            raise
+        if current:
+            return index
+        index.close()
+        return cls.open(home, lock_wait=lock_wait)
 
     def close(self) -> None:
         """Close every connection."""
@@ -81,12 +117,19 @@ class Index:
     # -- releases ------------------------------------------------------------------------------------------------
 
     def add_release(
-        self, release: Release, envelope: Envelope, torrents: Mapping[str, bytes], *, now: float
-    ) -> None:  # fmt: skip
+        self,
+        release: Release,
+        envelope: Envelope,
+        torrents: Mapping[str, bytes],
+        *,
+        now: float,
+        must_be_newest: bool = False,
+    ) -> None:
         """Record a release whose signature was checked, its files, blobs, blocks and torrents. Idempotent.
 
         A release that is known gains the signatures and torrents that it lacked, and what rotted here is replaced by
-        what was checked just now. `torrents`: b3 text of a blob → canonical .torrent bytes.
+        what was checked just now. `torrents`: b3 text of a blob → canonical .torrent bytes. `must_be_newest`: for who
+        publishes; StoreError if meanwhile another release took its version. Of others' releases both are kept.
         """
         with self._write() as session:
             digest = b3_raw(release.digest)
@@ -94,11 +137,16 @@ class Index:
             if found is not None:
                 found.payload = envelope.payload
                 # the newly checked first: a publisher that replaced its keys signs what it published before again
-                found.signatures = _signatures_text((*envelope.signatures, *_signatures(found)))
+                found.signatures = _signatures_text((*envelope.signatures, *_signatures_left(found)))
                 known = session.scalars(select(FileRow).where(FileRow.release_id == found.id).order_by(FileRow.ordinal))
                 for file_row, file in zip(known.all(), release.files, strict=True):
                     file_row.torrent_id = _torrent_id(session, file_row.blob_id, file, torrents) or file_row.torrent_id
                 return
+            if must_be_newest and release.version <= _highest_version(session, release.identity, release.model):
+                raise StoreError(
+                    f"another release of {release.model} was published as version {release.version} at the same time",
+                    next_step="run it again",
+                )
             publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == release.identity))
             if publisher is None:
                 publisher = PublisherRow(identity=release.identity, name=release.publisher_name, first_seen=now)
@@ -175,13 +223,7 @@ class Index:
     def next_version(self, identity: str, model: str) -> int:
         """One more than the highest version this machine knows of a model."""
         with self._read() as session:
-            highest = session.scalar(
-                select(sa.func.max(ReleaseRow.version))
-                .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
-                .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
-                .where(PublisherRow.identity == identity, ModelRow.name == model)
-            )
-            return (highest or 0) + 1
+            return _highest_version(session, identity, model) + 1
 
     # -- blobs and where they lie --------------------------------------------------------------------------------
 
@@ -245,7 +287,7 @@ class Index:
                 .join(BlobRow, LocationRow.blob_id == BlobRow.id)
                 .where(LocationRow.path == str(path))
             ).first()
-            return None if row is None else (b3_text(row[0]), _location(row[1]))
+            return None if row is None else (_digest(row[0]), _location(row[1]))
 
     # -- transfers -----------------------------------------------------------------------------------------------
 
@@ -269,7 +311,7 @@ class Index:
         """The blobs (b3 text) whose transfer has begun and not ended."""
         with self._read() as session:
             rows = session.scalars(select(BlobRow.b3).join(PartialRow, PartialRow.blob_id == BlobRow.id))
-            return tuple(b3_text(raw) for raw in rows)
+            return tuple(_digest(raw) for raw in rows)
 
     # -- the index itself ----------------------------------------------------------------------------------------
 
@@ -307,36 +349,59 @@ class Index:
     def _translated(self) -> Iterator[None]:
         try:
             yield
+        except exc.IntegrityError:
+            raise  # a bug of ours: what breaks a constraint is never handed in by anybody
         except exc.DBAPIError as error:
-            raise self._store_error(error) from None
+            told = self._store_error(error)
+            if told is None:
+                raise
+            raise told from None
         except UnicodeEncodeError as error:
             raise UsageError(
                 f"a path that is not UTF-8 can't be recorded: {str(error.object)[:200]!r}", next_step="rename it"
             ) from None
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+            # a row that is no value of ours: text where bytes belong, half a digest, signatures that are no JSON
+            raise self._damaged(f"{type(error).__name__}: {error}") from error
 
-    def _store_error(self, error: exc.DBAPIError) -> StoreError | DiskFullError:
-        text = str(error.orig)
-        if "full" in text:
+    def _store_error(self, error: exc.DBAPIError) -> StoreError | DiskFullError | None:
+        """What SQLite's own code means; None where it means a bug of ours."""
+        text, code = str(error.orig), _code_of(error)
+        if code == sqlite3.SQLITE_FULL:
             return DiskFullError(f"no room left for {self._name}", next_step="free some space and run it again")
-        if "locked" in text or "busy" in text:
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
             return StoreError(
                 f"the index {self._name} is locked by another process", next_step="wait for it to finish, or stop it"
             )
-        if "readonly" in text or "unable to open" in text:
+        if code in _UNWRITABLE:
             return StoreError(f"can't write the index {self._name} ({text})", next_step="check its permissions")
+        if code == sqlite3.SQLITE_IOERR:
+            return StoreError(f"can't use the index {self._name} ({text})", next_step="check its disk")
+        # without a code: text in a row that is no UTF-8
+        if code in _DAMAGED or (code is None and isinstance(error, exc.OperationalError)):
+            return self._damaged(text)
+        return None
+
+    def _damaged(self, why: str) -> StoreError:
+        if self._is_frozen:
+            return StoreError(
+                f"the index {self._name} is damaged, or another process changed it meanwhile ({why})",
+                next_step="run it again",
+            )
         return StoreError(
-            f"the index {self._name} is damaged ({text})",
+            f"the index {self._name} is damaged ({why})",
             next_step="move it away and pull or publish again: blobs on disk are found and checked, not fetched",
         )
 
 
-def _sqlite_engine(path: Path, lock_wait: float) -> sa.Engine:
+def _sqlite_engine(path: Path, lock_wait: float, *, make: bool = True) -> sa.Engine:
     engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": lock_wait})
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # we begin transactions ourselves, below
-        _use_wal(connection, lock_wait)
+        if make:
+            _use_wal(connection, lock_wait)
         for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
@@ -346,6 +411,33 @@ def _sqlite_engine(path: Path, lock_wait: float) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _frozen_engine(path: Path) -> sa.Engine:
+    """For a file on a disk or in a folder that we can't write: as it is now, without locks or a log."""
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    return sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False),
+    )
+
+
+def _is_up_to_date(engine: sa.Engine) -> bool:
+    with engine.begin() as connection:
+        return schema.is_up_to_date(connection)
+
+
+def _log_holds_something(index: Path) -> bool:
+    """Whether there are changes that are not in the file itself yet: without them it must not be read."""
+    log = index.with_name(index.name + "-wal")
+    with io_errors(log):
+        return log.exists() and log.stat().st_size > 0
+
+
+def _code_of(error: exc.DBAPIError) -> int | None:
+    """SQLite's primary result code, if the error is its own."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    return None if code is None else int(code) & 0xFF
 
 
 def _use_wal(connection: sqlite3.Connection, lock_wait: float) -> None:
@@ -393,8 +485,39 @@ def _torrent_id(session: Session, blob_id: int, file: ReleaseFile, torrents: Map
     return row.id
 
 
+def _highest_version(session: Session, identity: str, model: str) -> int:
+    highest = session.scalar(
+        select(sa.func.max(ReleaseRow.version))
+        .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
+        .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+        .where(PublisherRow.identity == identity, ModelRow.name == model)
+    )
+    return int(highest or 0)
+
+
 def _signatures(row: ReleaseRow) -> tuple[Signature, ...]:
-    return tuple(Signature(keyid=k, sig=bytes.fromhex(s)) for k, s in json.loads(row.signatures))
+    return tuple(Signature(keyid=_text(k), sig=bytes.fromhex(s)) for k, s in json.loads(row.signatures))
+
+
+def _signatures_left(row: ReleaseRow) -> tuple[Signature, ...]:
+    """The same, for who is about to write them anew: none where they rotted."""
+    try:
+        return _signatures(row)
+    except (ValueError, TypeError):
+        return ()
+
+
+def _text(value: str) -> str:
+    """A column's text; SQLite gives whatever the row holds, whatever the column's type says."""
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} where text belongs")
+    return value
+
+
+def _digest(raw: bytes) -> str:
+    if len(raw) != _DIGEST_BYTES:
+        raise ValueError(f"a digest of {len(raw)} bytes")
+    return b3_text(raw)
 
 
 def _signatures_text(signatures: Sequence[Signature]) -> str:
@@ -413,7 +536,7 @@ def _stored(session: Session, row: ReleaseRow) -> StoredRelease:
         .order_by(FileRow.ordinal)
     )
     return StoredRelease(
-        manifest=b3_text(row.manifest_digest),
+        manifest=_digest(row.manifest_digest),
         envelope=Envelope(payload=row.payload, signatures=_signatures(row)),
         torrents=tuple(dict.fromkeys(torrents)),
     )
@@ -426,20 +549,26 @@ def _blob(session: Session, row: BlobRow) -> BlobRecord:
         select(FileRow.path).where(FileRow.blob_id == row.id).order_by(FileRow.id).limit(1)
     ).all()
     return BlobRecord(
-        b3=b3_text(row.b3),
+        b3=_digest(row.b3),
         sha256=sha256_text(row.sha256),
-        size=row.size,
-        layout=row.layout,
+        size=int(row.size),
+        layout=_text(row.layout),
         torrents=tuple(torrents),
-        file_name=paths[0] if paths else None,
+        file_name=_text(paths[0]) if paths else None,
         locations=tuple(_location(found) for found in locations),
     )
 
 
 def _location(row: LocationRow) -> Location:
     return Location(
-        path=Path(row.path),
-        stamp=Stamp(size=row.size, mtime_ns=row.mtime_ns, inode=row.inode, device=row.device),
+        path=_path(row.path),
+        stamp=Stamp(size=int(row.size), mtime_ns=int(row.mtime_ns), inode=int(row.inode), device=int(row.device)),
         in_store=row.in_store,
-        verified_at=row.verified_at,
+        verified_at=float(row.verified_at),
     )
+
+
+def _path(text: str) -> Path:
+    if "\0" in _text(text):
+        raise ValueError("a path with a zero byte")
+    return Path(text)

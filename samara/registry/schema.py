@@ -18,21 +18,26 @@ def bring_up_to_date(connection: sa.Connection) -> None:
 
     The caller holds a write transaction, so two processes can't do this at once.
     """
-    found = revision_of(connection)
-    if found == HEAD:
+    if is_up_to_date(connection):
         return
-    if found is None:
+    if revision_of(connection) is None:
         if sa.inspect(connection).get_table_names():
             raise StoreError("the index file holds somebody else's tables", next_step="move it away or set SAMARA_HOME")
         Base.metadata.create_all(connection)
         _stamp(connection)
         return
-    if found not in REVISIONS:
+    migrate(connection)
+
+
+def is_up_to_date(connection: sa.Connection) -> bool:
+    """Whether the schema is this version's; only reads. Raises StoreError for one from a newer version."""
+    found = revision_of(connection)
+    if found is not None and found not in REVISIONS:
         raise StoreError(
             "the index was written by a newer version of samara", expected=f"schema {HEAD} or older", actual=found,
             next_step="upgrade samara, or set SAMARA_HOME to another folder",
         )  # fmt: skip
-    migrate(connection)
+    return found == HEAD
 
 
 def revision_of(connection: sa.Connection) -> str | None:

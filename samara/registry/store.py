@@ -19,7 +19,7 @@ from pathlib import Path
 from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_error, io_errors, make_folder, publish_name
 from samara.registry.home import Home
 from samara.registry.records import BlobRecord, Location
-from samara.schemas.errors import UsageError
+from samara.schemas.errors import StoreError, UsageError
 from samara.schemas.stamps import Stamp
 
 READ_ONLY = 0o444
@@ -27,30 +27,72 @@ _FICLONE = 0x40049409  # linux/fs.h: share the extents of another file
 
 
 def stamp_at(path: Path) -> Stamp | None:
-    """The stamp of the regular file at `path`; None where there is none."""
+    """The stamp of the regular file at `path`; None where there is none. Raises StoreError if one can't look."""
     try:
         found = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise io_error(error, path) from None
     return Stamp.of(found) if stat.S_ISREG(found.st_mode) else None
 
 
 def whole_copy(blob: BlobRecord) -> Location | None:
-    """A place that still holds the whole blob untouched since it was verified; the store's own copy first."""
-    untouched = (place for place in blob.locations if stamp_at(place.path) == place.stamp)
+    """A place that still holds the whole blob untouched since it was verified; the store's own copy first.
+
+    A place that can't be looked at (a disk that fails, a folder closed to us) is not one: another may do, or a pull.
+    """
+    untouched = (place for place in blob.locations if _is_untouched(place))
     return min(untouched, key=lambda place: not place.in_store, default=None)
+
+
+def last_seen(blob: BlobRecord) -> Location | None:
+    """A place where there is still a file, changed or not. Raises StoreError if all that is left can't be looked at."""
+    trouble: StoreError | None = None
+    for place in blob.locations:
+        try:
+            if stamp_at(place.path) is not None:
+                return place
+        except StoreError as error:
+            trouble = trouble or error
+    if trouble is not None:
+        raise trouble
+    return None
 
 
 def commit_blob(home: Home, b3_hex: str, data: Path) -> Path:
     """Make durable, verified bytes a blob: visible under its digest, then read-only. Returns its path.
 
-    In that order, because a process killed in between leaves either a partial it can write to or a blob that is whole.
+    In that order, because a process killed in between leaves either a partial it can write to or a blob that is whole,
+    which the next pull finds without a row in the index, checks and seals.
     """
     target = home.blob(b3_hex)
     with io_errors(data):
         publish_name(data, target)
-        target.chmod(READ_ONLY)
+    seal(target)
     return target
+
+
+def seal(blob: Path) -> None:
+    """Make a blob read-only, durably: its row in the index must not outlive a mode that power loss took back."""
+    with io_errors(blob):
+        if not blob.stat().st_mode & 0o222:
+            return
+        blob.chmod(READ_ONLY)
+        if os.name == "nt":  # there only what is open for writing can be synced
+            return
+        fd = os.open(blob, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _is_untouched(place: Location) -> bool:
+    try:
+        return stamp_at(place.path) == place.stamp
+    except StoreError:
+        return False
 
 
 def free_bytes(folder: Path) -> int:
@@ -62,11 +104,12 @@ def free_bytes(folder: Path) -> int:
         return shutil.disk_usage(at).free
 
 
-def link_into(source: Path, target: Path, *, replace: bool) -> str:
+def link_into(source: Path, target: Path, *, replace: bool, hard_links: bool = True) -> str:
     """Give `source`'s bytes the name `target` without a second copy where the disk can.
 
     Tries a reflink (its own file, shared extents), a hard link, then a copy; returns which: "same", "reflink",
-    "hardlink" or "copy". Without `replace` an existing file that is not already a link to `source` is refused.
+    "hardlink" or "copy". Without `replace` an existing file that is not already a link to `source` is refused. Only the
+    store's read-only blobs may be hard-linked: an owner's own file must not change with somebody's copy of it.
     """
     make_folder(target.parent)
     with io_errors(target):
@@ -74,7 +117,7 @@ def link_into(source: Path, target: Path, *, replace: bool) -> str:
             return "same"
         if not replace and target.exists():
             raise UsageError(f"{target} already exists and is something else", next_step="move it away or choose --to")
-        how = _put(target, lambda aside: _link(source, aside))
+        how = _put(target, lambda aside: _link(source, aside, hard_links=hard_links))
         fsync_folder(target.parent)
     return how
 
@@ -90,6 +133,10 @@ def clone(source: Path, target: Path) -> None:
 def link_view(home: Home, source: Path, relative: Path) -> Path:
     """models/<relative> → the blob at `source`: hard link, else symlink, else copy. Returns the view's path."""
     target = home.models / relative
+    with io_errors(target):
+        for folder in list(relative.parents)[-2::-1]:  # from the outermost in: a planted link must not lead elsewhere
+            if (home.models / folder).is_symlink():
+                (home.models / folder).unlink()
     make_folder(target.parent)
     with io_errors(target):
         if target.exists() and target.samefile(source):
@@ -115,16 +162,17 @@ def _put(target: Path, make: Callable[[Path], str]) -> str:
     return how
 
 
-def _link(source: Path, target: Path) -> str:
+def _link(source: Path, target: Path, *, hard_links: bool) -> str:
     if _reflink(source, target):
         return "reflink"
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
-            raise io_error(error, target) from None
-    else:
-        return "hardlink"
+    if hard_links:
+        try:
+            os.link(source, target)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS}:
+                raise io_error(error, target) from None
+        else:
+            return "hardlink"
     _copy(source, target)
     return "copy"
 

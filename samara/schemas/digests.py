@@ -16,12 +16,10 @@ from samara.schemas.errors import UsageError
 
 B3_PREFIX = "b3:"
 SHA256_PREFIX = "sha256:"
-DIGEST_SIZE = 32
 
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
 
 B3Text = Annotated[str, StringConstraints(pattern=r"^b3:[0-9a-f]{64}$", max_length=67)]
-Sha256Text = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$", max_length=71)]
 Hex64 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$", max_length=64)]
 Hex40 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$", max_length=40)]
 

@@ -7,6 +7,7 @@ holds the two equal.
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 from typing import ClassVar
 
@@ -126,3 +127,14 @@ class InterruptedByUser(SamaraError):  # noqa: N818  (an outcome, not a fault)
     """Ctrl-C or SIGTERM; everything proven so far is kept."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def cannot_read(name: object, error: OSError) -> SamaraError:
+    """Why a file that somebody named can't be read, as the error to raise."""
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        return NotFoundError(f"{name} doesn't exist", next_step="check the path")
+    if error.errno == errno.EISDIR:
+        return UsageError(f"{name} is a folder", next_step="name the files in it")
+    if isinstance(error, PermissionError):
+        return UsageError(f"{name} can't be read by this user", next_step="change its permissions or its owner")
+    return UsageError(f"{name} can't be read ({error.strerror or error})", next_step="check the path")

@@ -53,7 +53,7 @@ class HashProgress(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullPlanned(Event):
-    """What a pull will do, before it does it."""
+    """What a pull will do, before it does it: what is here already, partials included, and what must come."""
 
     reference: str
     bytes_total: int

@@ -52,4 +52,4 @@ class GgufFacts(BaseModel):
     parameter_count: int = Field(ge=0, lt=2**63)
     quantisation: str = Field(max_length=32)
     context_length: int | None = Field(default=None, ge=0, lt=2**63)
-    has_chat_template: bool | None = None
+    has_chat_template: bool | None = False

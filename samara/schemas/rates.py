@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+MAX_RATE = 2**31 - 1  # bytes per second: the largest cap that libtorrent can hold
 _WINDOW = 5.0  # seconds over which speed is averaged: steady enough to read, quick enough to show a stall
 
 

@@ -29,7 +29,7 @@ MAX_ROOTS = 1024
 MAX_COMPRESSED_BYTES = 64 * 1024 * 1024
 MAX_JSON_BYTES = 2 * MAX_PAYLOAD_BYTES + 64 * 1024 * 1024
 _MAX_WINDOW = 8 * 1024 * 1024
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _FEED = 256  # compressed bytes taken at once: 3 of them may ask for a zstd block of 128 KiB, so these for 11 MB at most
 
 
@@ -59,7 +59,7 @@ def unpack_release(data: bytes) -> ReleaseBundle:
     """File bytes → ReleaseBundle. Raises MalformedError; never allocates more than the stated bounds."""
     if len(data) > MAX_COMPRESSED_BYTES:
         raise MalformedError("release file too large", expected=f"≤ {MAX_COMPRESSED_BYTES} bytes", actual=len(data))
-    if not data.startswith(_ZSTD_MAGIC):
+    if not data.startswith(ZSTD_MAGIC):
         raise MalformedError("not a .samara file", expected="zstd data", actual=repr(data[:4]))
     value = strict_json(_decompress(data), "release file")
     if not isinstance(value, dict):

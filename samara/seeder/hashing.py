@@ -14,7 +14,6 @@ Does not decide where blocks begin (`samara.schemas` does, from the header) and 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -28,7 +27,7 @@ from typing import Protocol
 from blake3 import blake3
 
 from samara.schemas.bittorrent import LEAF, TorrentHashes, piece_length_for, pieces_root_of_layer, zero_piece_node
-from samara.schemas.errors import IntegrityError, NotFoundError, SamaraError, UsageError
+from samara.schemas.errors import IntegrityError, SamaraError, UsageError, cannot_read
 from samara.schemas.stamps import Stamp
 
 CHUNK = 1 << 20  # bytes; what one job takes at a time: long beside a lock, short beside a second-level cache
@@ -98,7 +97,7 @@ def open_source(path: str | os.PathLike[str]) -> FileIO:
     try:
         file = FileIO(name, opener=_open_without_waiting)
     except OSError as error:
-        raise _cannot_open(name, error) from error
+        raise cannot_read(name, error) from error
     try:
         _stamp(name, file.fileno())
         if hasattr(os, "posix_fadvise"):
@@ -413,9 +412,9 @@ def _stamp(name: str, where: int | str) -> Stamp:
     except ValueError:
         raise UsageError(f"{name!r} can't be the name of a file") from None
     except OSError as error:
-        raise _cannot_open(name, error) from error
+        raise cannot_read(name, error) from error
     if stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"{name} is a directory", next_step="name the files in it")
+        raise UsageError(f"{name} is a folder", next_step="name the files in it")
     if not stat.S_ISREG(found.st_mode):
         raise UsageError(f"{name} is not a regular file", next_step="copy its bytes into a file first")
     if found.st_size == 0:
@@ -430,14 +429,6 @@ def _check_same(name: str, before: Stamp, where: int | str) -> None:
         raise _changed(name, expected=_seen(before), actual=f"({error})") from error
     if after != before:
         raise _changed(name, expected=_seen(before), actual=_seen(after))
-
-
-def _cannot_open(name: str, error: OSError) -> SamaraError:
-    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        return NotFoundError(f"{name} doesn't exist", next_step="check the path")
-    if isinstance(error, PermissionError):
-        return UsageError(f"{name} can't be read by this user", next_step="change its permissions or its owner")
-    return UsageError(f"{name} can't be opened ({error.strerror})", next_step="check the path")
 
 
 def _seen(stamp: Stamp) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from samara.registry.durable import write_durably
+from samara.registry.durable import TEMPORARY_PREFIX, io_errors, write_durably
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import stamp_at
@@ -44,7 +45,7 @@ from samara.schemas.manifest import (
     parse_manifest,
 )
 from samara.schemas.references import Reference
-from samara.schemas.release_file import SUFFIX, ReleaseBundle, pack_release
+from samara.schemas.release_file import SUFFIX, ZSTD_MAGIC, ReleaseBundle, pack_release
 from samara.schemas.stamps import Stamp
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import FileHashes, hash_file, open_source
@@ -64,6 +65,10 @@ class Description:
     upstream_commit: str | None = None
     base_model: str | None = None
     mirrors: tuple[str, ...] = ()
+
+
+_NOTHING_SAID = Description()
+_SAID = {"mirrors": "mirror", "base_model": "base model"}  # a field of the manifest → what people call it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +97,7 @@ def publish(
     publisher: Publisher,
     *,
     ask: AskPassphrase | None = None,
-    description: Description,
+    description: Description = _NOTHING_SAID,
     output: Path | None = None,
     now: datetime | None = None,
     on_event: OnEvent = ignore,
@@ -112,8 +117,7 @@ def publish(
         )
     words = _words(reference.model, reference.tag, publisher, description, _created(now), mirrors)
     target = output or Path.cwd() / f"{reference.model}-{reference.tag}{SUFFIX}"
-    if not target.parent.is_dir():
-        raise NotFoundError(f"the folder {target.parent} for the release file doesn't exist")
+    _check_target(target)
     with Index.open(home) as index:
         hashed = [
             _hash(source, name, mirrors[name], on_event) for source, name in zip(files, names, strict=True)
@@ -129,8 +133,9 @@ def publish(
         release = parse_manifest(envelope.payload)
         torrents = {b3_text(item.hashes.b3): item.torrent for item in hashed if item.torrent is not None}
         _still_the_same(hashed)
+        _require_writable(target.parent)
         moment = time.time()
-        index.add_release(release, envelope, torrents, now=moment)
+        index.add_release(release, envelope, torrents, now=moment, must_be_newest=is_new)
         for item in hashed:
             index.set_location(
                 b3_text(item.hashes.b3), item.source.absolute(), item.hashes.stamp, in_store=False, verified_at=moment
@@ -180,10 +185,29 @@ def _words(
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"can't publish with this {field}: {first['msg']}", next_step="see: samara publish --help"
-        ) from None
+        name = _SAID.get(str(first["loc"][0]), str(first["loc"][0]))
+        message = first["msg"].removeprefix("Value error, ").removeprefix("String ").removeprefix(f"{name} ")
+        raise UsageError(f"{name}: {message}", next_step="see: samara publish --help") from None
+
+
+def _check_target(target: Path) -> None:
+    """Before anything is hashed: the release file has a folder, and writes over nothing but another release file."""
+    if not target.parent.is_dir():
+        raise NotFoundError(f"the folder {target.parent} for the release file doesn't exist")
+    if target.is_dir():
+        raise UsageError(f"{target} is a folder", expected="a file name", next_step="give one with -o")
+    if target.exists():
+        with io_errors(target), target.open("rb") as file:
+            if file.read(len(ZSTD_MAGIC)) != ZSTD_MAGIC:
+                raise UsageError(f"{target} exists and is no release file", next_step="choose another name with -o")
+
+
+def _require_writable(folder: Path) -> None:
+    """Before the release enters the index: its `.samara` file will have a place."""
+    with io_errors(folder):
+        probe = folder / (TEMPORARY_PREFIX + secrets.token_hex(8))
+        probe.touch(exist_ok=False)
+        probe.unlink()
 
 
 def _names(files: Sequence[Path]) -> list[str]:
@@ -303,10 +327,19 @@ def _role(name: str, *, is_gguf: bool) -> Role:
 def _created(now: datetime | None) -> str:
     if now is None:
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
-        if epoch is not None and not epoch.isdigit():
-            raise UsageError("SOURCE_DATE_EPOCH is not a number of seconds", actual=repr(epoch[:40]))
-        now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+        try:
+            now = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(_seconds(epoch), UTC)
+        except (ValueError, OverflowError, OSError):
+            raise UsageError(
+                "SOURCE_DATE_EPOCH is not a number of seconds", expected="1970…9999", actual=repr((epoch or "")[:40])
+            ) from None
     return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _seconds(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("not a plain number")
+    return int(text)
 
 
 def _distinct(release: Release) -> list[ReleaseFile]:

@@ -27,7 +27,17 @@ from samara.schemas.events import Listening, Note, OnEvent, SeedRow, SeedTable, 
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import hash_file, open_source
 from samara.seeder.progress import hash_progress
-from samara.seeder.swarm import DiskFailed, Downloading, PeerBanned, PieceFailed, Swarm, SwarmEvent, SwarmOptions
+from samara.seeder.swarm import (
+    DiskFailed,
+    Downloading,
+    ListenFailed,
+    ListeningOn,
+    PeerBanned,
+    PieceFailed,
+    Swarm,
+    SwarmEvent,
+    SwarmOptions,
+)
 
 TABLE_EVERY = 1.0  # seconds between SeedTable events
 RESCAN_EVERY = 2.0  # seconds between looks at the index
@@ -65,11 +75,8 @@ def seedable(
             continue
         place = whole_copy(blob)
         if place is None:
-            changed = [str(known.path) for known in blob.locations]
-            if changed:
-                troubles.append(
-                    f"{changed[0]} is gone or changed since it was verified — run: samara verify {changed[0]}"
-                )
+            if blob.locations:
+                troubles.append(_why_not(blob.locations[0].path))
             continue
         already = running.get(blob.b3)
         if already is not None and already.path == place.path:
@@ -97,25 +104,37 @@ def seedable(
     return tuple(seeds), tuple(troubles)
 
 
+def _why_not(path: Path) -> str:
+    """Why the file at `path` is no longer one to seed."""
+    try:
+        stamp_at(path)
+    except StoreError as error:
+        return f"not seeding from {path}: {error}"
+    return f"{path} is gone or changed since it was verified — run: samara verify {path}"
+
+
 def seed(
     home: Home,
-    options: SwarmOptions,
+    options: SwarmOptions | None = None,
     *,
     paths: Sequence[Path] = (),
-    stop: threading.Event,
+    stop: threading.Event | None = None,
     on_event: OnEvent = ignore,
 ) -> SeedTable:
     """Seed until `stop` is set; what was given is returned. With `paths` (files, or folders of them) only their blobs.
 
+    Without `stop` it runs until an exception ends it, such as Ctrl-C's.
+
     Raises NotFoundError when nothing here can be seeded or a path is no known blob, NetworkError when the session
     can't listen.
     """
+    stop = stop or threading.Event()
     with Index.open(home) as index:
         try:
             only = _blobs_at(index, paths, stop, on_event) if paths else None
         except _StoppedError:
             return SeedTable(rows=())
-        with Swarm(options) as swarm:
+        with Swarm(options or SwarmOptions()) as swarm:
             for endpoint in swarm.wait_listening(10.0):
                 on_event(Listening(endpoint=endpoint))
             return _Seeder(index, swarm, only, on_event).run(stop)
@@ -167,7 +186,11 @@ class _Seeder:
 
     def _handle(self, happened: SwarmEvent) -> None:
         item = self._seeds.get(happened.torrent)
-        if isinstance(happened, PeerBanned):
+        if isinstance(happened, ListeningOn):  # an address that came later, such as another network's
+            self._on_event(Listening(endpoint=happened.endpoint))
+        elif isinstance(happened, ListenFailed) and happened.was_chosen:
+            self._complain(str(happened.as_error()))
+        elif isinstance(happened, PeerBanned):
             self._on_event(Note(message=f"banned {happened.endpoint}: it sent wrong bytes"))
         elif item is not None and isinstance(happened, (PieceFailed, Downloading)):
             self._remove(happened.torrent)
@@ -216,7 +239,7 @@ class _StoppedError(Exception):
 def _blobs_at(index: Index, paths: Sequence[Path], stop: threading.Event, on_event: OnEvent) -> frozenset[str]:
     found: set[str] = set()
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises for some paths that can't be)
             found.update(_blobs_in(index, path, stop, on_event))
             continue
         b3 = _blob_at(index, path.absolute(), stop, on_event)

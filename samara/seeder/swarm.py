@@ -23,7 +23,9 @@ from typing import Any
 
 import libtorrent as lt
 
+from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import MalformedError, NetworkError, UsageError
+from samara.schemas.rates import MAX_RATE
 from samara.seeder.mirrors import MirrorBook
 from samara.seeder.profiles import PROFILES, Profile
 from samara.seeder.torrent import torrent_info
@@ -56,9 +58,13 @@ class SwarmOptions:
     download_limit: int = 0
     profile: Profile = PROFILES["fast"]
 
+    def __post_init__(self) -> None:
+        for rate in (self.upload_limit, self.download_limit):
+            if not 0 <= rate <= MAX_RATE:  # libtorrent would take another number without a word
+                raise UsageError("not a rate", expected=f"0…{MAX_RATE} bytes per second", actual=rate)
+
     def without_discovery(self) -> SwarmOptions:
         """The same, talking only to peers it is told of."""
-
         return replace(self, dht=False, lan=False, port_mapping=False)
 
     def mirrors_only(self) -> SwarmOptions:
@@ -222,6 +228,7 @@ class Swarm:
         if profile.posix_disk:
             parameters.disk_io_constructor = "posix_disk_io_constructor"
         self._session: Any = lt.session(parameters)
+        self._chosen = frozenset(text for text in options.listen if parse_endpoint(text)[1] != 0)
         self._handles: dict[str, Any] = {}
         self._polled_at = 0.0
         self._mirrors = MirrorBook(_known_addresses)
@@ -257,15 +264,26 @@ class Swarm:
             parameters.have_pieces = [True] * parameters.ti.num_pieces()
         return self._add(parameters)
 
-    def add_fetch(self, torrent: bytes, path: Path, have: Sequence[bool], *, mirrors: Iterable[str] = ()) -> str:
+    def add_fetch(
+        self,
+        torrent: bytes,
+        path: Path,
+        have: Sequence[bool],
+        *,
+        mirrors: Iterable[str] = (),
+        peers_first: bool = True,
+    ) -> str:
         """Fetch into the file at `path`, believing that the pieces in `have` are already there.
 
-        It asks nobody until `begin`, which belongs to its Downloading event.
+        With `peers_first` it asks nobody until `begin`, which belongs to its Downloading event; without, it asks
+        mirrors at once. Whoever isn't first is asked at libtorrent's next whole second.
         """
         parameters = _parameters(torrent, path.parent, path.name)
-        parameters.flags |= lt.torrent_flags.paused
-        if any(have):
-            parameters.have_pieces = list(have)
+        if peers_first:
+            parameters.flags |= lt.torrent_flags.paused
+        # also when all are False: without it libtorrent would first check a file that is already there, and a torrent
+        # that waits for `begin` never gets to that
+        parameters.have_pieces = list(have)
         parameters.url_seeds = list(mirrors)
         name = self._add(parameters)
         self._mirrors.add(name, parameters.url_seeds)
@@ -273,7 +291,7 @@ class Swarm:
 
     def begin(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
         """Start to fetch, from these peers (host, port) first. Returns what `connect` does."""
-        # resuming connects to known peers at once; a running torrent gets them at libtorrent's next whole second
+        # resuming a paused torrent connects it to the peers it knows at once
         lost = self.connect(name, peers)
         self._handles[name].resume()
         return lost
@@ -328,18 +346,25 @@ class Swarm:
         return tuple(events)
 
     def wait_listening(self, timeout: float) -> tuple[str, ...]:
-        """The endpoints listened on. Raises NetworkError when none can be, or not one whose port was chosen."""
+        """The endpoints listened on. Raises NetworkError when there is none, or one whose port was chosen can't be."""
         deadline = time.monotonic() + timeout
         failed: ListenFailed | None = None
         found: list[str] = []
-        while time.monotonic() < deadline and not found:
+        undecided = set(self._chosen)
+        while time.monotonic() < deadline and (undecided or not found):
             for happened in self.poll(0.2):
                 if isinstance(happened, ListeningOn):
                     found.append(happened.endpoint)
+                    undecided = {chosen for chosen in undecided if not _is_at(happened.endpoint, chosen)}
                 elif isinstance(happened, ListenFailed):
                     failed = happened if failed is None or happened.was_chosen else failed
             if failed is not None and (failed.was_chosen or not found):
                 raise failed.as_error()
+        if undecided:
+            raise NetworkError(
+                f"can't listen on {', '.join(sorted(undecided))}: no address of this machine",
+                next_step="choose another --listen address",
+            )
         if not found:
             raise NetworkError("can't listen: the session reported no address", next_step="check --listen")
         return tuple(dict.fromkeys(found))
@@ -441,21 +466,6 @@ class Swarm:
             yield PeerLost(torrent=torrent, endpoint=format_endpoint(endpoint), reason=reason)
 
 
-def format_endpoint(endpoint: tuple[str, int]) -> str:
-    """(host, port) → host:port, IPv6 in brackets."""
-    host, port = endpoint
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def parse_endpoint(text: str) -> tuple[str, int]:
-    """`HOST:PORT` or `[IPV6]:PORT` → (host, port). Raises UsageError."""
-    host, colon, port = text.rpartition(":")
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise UsageError("not an endpoint", expected="HOST:PORT or [IPV6]:PORT", actual=repr(text[:80]))
-    return host, int(port)
-
-
 def _parameters(torrent: bytes, folder: Path, file_name: str) -> Any:
     parameters = lt.add_torrent_params()
     parameters.ti = torrent_info(torrent)
@@ -473,8 +483,21 @@ def _addresses(host: str, port: int) -> list[tuple[str, int]]:
         return [(str(ipaddress.ip_address(host)), port)]
     except ValueError:
         pass
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except ValueError:  # UnicodeError among them: what can't be the name of a host
+        raise socket.gaierror(socket.EAI_NONAME, "not the name of a host") from None
     return list(dict.fromkeys((str(item[4][0]), port) for item in found))
+
+
+def _is_at(endpoint: str, chosen: str) -> bool:
+    """Whether an endpoint of the session's is what `chosen` asked for: an address, all of them, or an interface."""
+    (host, port), (chosen_host, chosen_port) = parse_endpoint(endpoint), parse_endpoint(chosen)
+    try:
+        address = ipaddress.ip_address(chosen_host)
+    except ValueError:
+        return port == chosen_port
+    return port == chosen_port and (address.is_unspecified or address == ipaddress.ip_address(host))
 
 
 def _known_addresses(host: str, port: int) -> list[tuple[str, int]]:

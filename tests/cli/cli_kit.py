@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from samara.cli.common import screen
 from samara.cli.main import run
 from samara.registry.home import Home

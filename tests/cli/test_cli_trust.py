@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from samara.schemas.errors import ExitCode
 from samara.schemas.references import is_identity
 

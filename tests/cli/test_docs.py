@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 from cli_kit import Samara, make_samara
+
 from samara.cli.main import COMMANDS, cli
 from samara.schemas.errors import ExitCode
 
@@ -188,4 +189,4 @@ def test_quiet_leaves_results_warnings_and_errors(samara: Samara) -> None:
 def test_with_json_stderr_is_json_too(samara: Samara) -> None:
     made = samara("publisher", "init", "acme", "--kdf-rounds", "1", "--json")
     assert made.data["name"] == "acme"
-    assert {json.loads(line)["event"] for line in made.err.splitlines()} == {"note", "warning"}
+    assert {json.loads(line)["event"] for line in made.err.splitlines()} == {"note", "warned"}

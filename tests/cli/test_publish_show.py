@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from cli_kit import Samara, make_samara
+
 from samara.registry.index import Index
 from samara.registry.store import stamp_at
 from samara.registry.trust.publishers import load_publisher
@@ -287,7 +288,7 @@ def folder(root: Path) -> str:
 BAD_FILES: dict[str, tuple[Callable[[Path], str], ExitCode, str]] = {
     "a file that isn't there": (lambda _: "missing.gguf", ExitCode.NOT_FOUND, "missing.gguf doesn't exist"),
     "a file below a file": (lambda _: "LICENSE/x.gguf", ExitCode.NOT_FOUND, "doesn't exist"),
-    "a folder": (folder, ExitCode.USAGE, "is a directory"),
+    "a folder": (folder, ExitCode.USAGE, "is a folder"),
     "an empty file": (made("empty.gguf", b""), ExitCode.USAGE, "empty.gguf is empty"),
     "a hidden file": (made(".hidden"), ExitCode.USAGE, "can't publish a file named '.hidden'"),
     "a name that reads backwards": (made("a\u202efugg.exe"), ExitCode.USAGE, "rename it"),
@@ -334,7 +335,7 @@ class TestRefusals:
             (("--as", "acme/tiny:q8_0", "--license", "x" * 257), ExitCode.USAGE, "license"),
             (("--as", "acme/tiny:q8_0", "--description", "x" * 8193), ExitCode.USAGE, "description"),
             (("--as", "acme/tiny:q8_0", "--upstream", "x" * 513), ExitCode.USAGE, "upstream"),
-            (("--as", "acme/tiny:q8_0", "--base-model", "x" * 513), ExitCode.USAGE, "base_model"),
+            (("--as", "acme/tiny:q8_0", "--base-model", "x" * 513), ExitCode.USAGE, "base model: "),
             (("--as", "acme/tiny:q8_0", "-o", "missing/tiny.samara"), ExitCode.NOT_FOUND, "doesn't exist"),
         ],
     )

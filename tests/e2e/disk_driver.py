@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from samara.registry.home import Home
-from samara.registry.trust.pins import TrustFolder
-
 from support.mounts import fill, read_only, small_disk
 from support.processes import Outcome, pulling, samara
 from support.world import NOW, leftovers
+
+from samara.registry.home import Home
+from samara.registry.trust.pins import TrustFolder
 
 
 def main() -> None:
@@ -66,7 +66,12 @@ def not_writable(place: Path, release: str, identity: str, peer: str) -> dict[st
         "pull": _told(_pull(home, release, peer)),
         "seed": _told(samara(home, "seed", "--listen", "127.0.0.1:0", "--no-discovery")),
         "new": _told(_pull(Home(place / "new"), release, peer)),
+        "reads": [_told(samara(home, *arguments)) for arguments in _reads(first.result["reference"])],
     }
+
+
+def _reads(reference: str) -> list[tuple[str, ...]]:
+    return [("audit",), ("path", reference), ("show", reference), ("verify", reference), ("run", reference, "Hi")]
 
 
 CASES = {"fills-up": fills_up, "no-room": no_room, "not-writable": not_writable}

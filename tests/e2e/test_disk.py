@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from support.mounts import run_on_own_disks, unshared
 from support.swarms import seeding
 from support.world import MIB, PIECE, Shelf, one_blob
@@ -58,3 +57,10 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
     for name in ("pull", "seed", "new"):
         assert told[name]["status"] == 9, told[name]["stderr"]
         assert "can't" in message(told[name])
+    audit, path, show, verify, run = told["reads"]
+    for read in (audit, path, show, verify):
+        assert read["status"] == 0, read["stderr"]
+    assert audit["result"]["findings"] == []
+    assert "not recorded" in verify["stderr"]
+    assert run["status"] == 2  # it is here, and no GGUF
+    assert "no GGUF model" in message(run)

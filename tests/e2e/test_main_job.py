@@ -6,10 +6,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from samara.registry.home import Home
-
 from support.processes import pulling, samara, seed_process, seeds
 from support.world import FIXTURES, MIB, leftovers, random_file
+
+from samara.registry.home import Home
 
 TINY = FIXTURES / "tiny.gguf"
 

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from samara.registry.home import Home
-from samara.registry.index import Index
-from samara.schemas.release_file import pack_release, unpack_release
-
 from support.processes import Outcome, pulling, samara, started
 from support.swarms import seeding
 from support.world import MIB, assert_pulled, one_blob, trusting_home
+
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.schemas.release_file import pack_release, unpack_release
 
 LOCAL = ("--listen", "127.0.0.1:0", "--no-discovery")
 
@@ -42,18 +42,26 @@ def locked_index(home: Home) -> Iterator[None]:
 
 
 def test_an_index_locked_by_another_process(tmp_path: Path) -> None:
-    """Every command waits a while first: all of them at once here, it takes that long."""
+    """Every command that writes waits a while first: all of them at once here, it takes that long."""
     shelved = one_blob(tmp_path / "shelf", MIB)
-    homes = [trusting_home(tmp_path / name, shelved) for name in ("pull", "seed", "path")]
+    homes = [trusting_home(tmp_path / name, shelved) for name in ("pull", "seed")]
     with contextlib.ExitStack() as stack:
         for home in homes:
             stack.enter_context(locked_index(home))
-        commands = [("pull", shelved.file, *LOCAL), ("seed", *LOCAL), ("path", shelved.reference)]
+        commands = [("pull", shelved.file, *LOCAL), ("seed", *LOCAL)]
         running = [stack.enter_context(started(home, *command)) for home, command in zip(homes, commands, strict=True)]
         for process in running:
             message = one_message(process.end(), 9)
             assert "locked by another process" in message
             assert "wait for it" in message
+
+
+def test_what_only_reads_waits_for_no_writer(tmp_path: Path) -> None:
+    shelved = one_blob(tmp_path / "shelf", MIB)
+    with locked_index(shelved.home):
+        for command in (("path", shelved.reference), ("show", shelved.reference), ("audit",)):
+            done = samara(shelved.home, *command)
+            assert done.status == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", ["pull", "seed", "path"])

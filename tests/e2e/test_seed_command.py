@@ -10,11 +10,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from samara.registry.home import Home
-from samara.registry.index import Index
-from samara.schemas.events import PullProgress
-from samara.seeder.swarm import Swarm, parse_endpoint
-
 from support.processes import Line, pulling, samara, seed_process, seeds, started
 from support.pulls import Pull, options, pulled
 from support.swarms import loopback, seeding
@@ -30,6 +25,12 @@ from support.world import (
     shelf,
     trusting_home,
 )
+
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.schemas.endpoints import parse_endpoint
+from samara.schemas.events import PullProgress
+from samara.seeder.swarm import Swarm
 
 SIZE = 2 * MIB
 

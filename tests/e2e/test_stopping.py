@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from support.processes import pulling
 from support.swarms import seeding
 from support.world import MIB, PIECE, assert_pulled, one_blob, trusting_home

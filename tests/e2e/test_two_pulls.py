@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from support.processes import Line, pulling
 from support.swarms import seeding
 from support.world import MIB, PIECE, assert_pulled, one_blob, random_file, shelf, trusting_home

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.pulls import pull_half
+from support.world import Shelf, flip, one_blob, trusting_home
+
 from samara.fetcher.audit import (
     BlobFact,
     Facts,
@@ -22,9 +26,6 @@ from samara.fetcher.audit import (
 from samara.fetcher.audit_facts import collect
 from samara.registry.trust.pins import TrustFolder
 from samara.schemas.errors import ExitCode, NotFoundError
-
-from support.pulls import pull_half
-from support.world import Shelf, flip, one_blob, trusting_home
 
 GOOD_PLACE = LocationFact(
     b3="b3:00", path="/m/x", in_store=True, exists=True, stamp_matches=True, is_read_only=True, bad_blocks=(),
@@ -72,6 +73,7 @@ def test_nothing_wrong_gives_no_finding_and_exit_0() -> None:
         (Facts(leftovers=(LeftoverFact(kind="temporary", path="p", size=1),)), "leftover-temporary", Level.WARNING),
         (Facts(leftovers=(LeftoverFact(kind="view", path="p", size=1),)), "leftover-view", Level.WARNING),
         (Facts(leftovers=(LeftoverFact(kind="partial", path="p", size=1),)), "leftover-partial", Level.NOTE),
+        (Facts(lost_partials=("b3:00",)), "partial-gone", Level.NOTE),
         (Facts(unchecked=(("x", "why"),)), "unchecked", Level.UNCHECKED),
     ],
 )
@@ -166,6 +168,53 @@ def test_a_bit_flipped_in_the_indexs_blocks_is_found(published: Shelf) -> None:
     assert rules(collect(published.home)) == ["index-blocks-differ"]
 
 
+def test_another_layout_in_the_index_switches_no_check_off(published: Shelf) -> None:
+    sql(published, "UPDATE blobs SET layout = 'something-else'")
+    sql(published, "UPDATE blocks SET digest = zeroblob(32) WHERE ordinal = 0")
+    assert rules(collect(published.home)) == ["index-blocks-differ"]
+
+
+@pytest.mark.parametrize(
+    ("change", "unchecked"),
+    [
+        ("UPDATE releases SET signatures = 'no json'", True),
+        ("UPDATE blobs SET size = 'many'", True),
+        ("UPDATE blocks SET digest = 'text'", False),
+    ],
+)
+def test_a_row_that_is_no_value_is_damage_and_the_rest_is_looked_at(
+    published: Shelf, change: str, unchecked: bool
+) -> None:
+    sql(published, change)
+    stray = published.home.blobs / "ab" / ".samara-tmp-1"
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(b"x")
+    found = rules(collect(published.home))
+    assert {"index-damaged", "leftover-temporary"} <= set(found)
+    assert ("unchecked" in found) is unchecked
+
+
+def test_a_file_that_cannot_be_looked_at_is_unchecked_not_gone(published: Shelf) -> None:
+    published.source.unlink()
+    published.source.symlink_to(published.source)
+    found = findings(collect(published.home))
+    assert [finding.rule for finding in found] == ["unchecked"]
+    assert outcome(found) is ExitCode.UNCHECKED
+
+
+def test_a_folder_that_cannot_be_looked_into_is_unchecked(published: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str | os.PathLike[str]) -> object:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    for folder in (published.home.blobs, published.home.models):
+        folder.mkdir()
+    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(os, "listdir", refused)
+    facts = collect(published.home, read_blocks=False)
+    places = {published.home.blobs, published.home.models, published.home.root}
+    assert {str(place) for place in places} <= {subject for subject, _why in facts.unchecked}
+
+
 def test_a_bit_flipped_in_the_indexs_torrent_is_found(published: Shelf) -> None:
     damaged = bytearray(published.torrent)
     damaged[-40] ^= 1
@@ -197,6 +246,13 @@ def test_an_unfinished_transfer_is_a_note(published: Shelf, tmp_path: Path) -> N
     found = findings(collect(home))
     assert {finding.rule for finding in found} == {"leftover-partial", "blob-not-here"}
     assert outcome(found) is ExitCode.OK
+
+
+def test_a_removed_partial_is_temporary_and_a_noted_one_without_its_folder_is_noted(published: Shelf) -> None:
+    (published.home.partials / ".samara-tmp-1").mkdir(parents=True)
+    sql(published, "INSERT INTO partials SELECT id, 1, 1.0 FROM blobs")
+    found = findings(collect(published.home))
+    assert [finding.rule for finding in found] == ["leftover-temporary", "partial-gone"]
 
 
 def test_there_is_nothing_to_audit_where_nothing_was_ever_kept(tmp_path: Path, published: Shelf) -> None:

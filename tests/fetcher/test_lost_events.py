@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from samara.seeder.profiles import PROFILES
-from samara.seeder.swarm import EventsLost, Swarm
-
 from support.pulls import options, pulled
 from support.swarms import seeding
 from support.world import MIB, assert_pulled, one_blob, trusting_home
+
+from samara.seeder.profiles import PROFILES
+from samara.seeder.swarm import EventsLost, Swarm
 
 
 def test_a_pull_whose_events_are_lost_still_ends_whole(tmp_path: Path) -> None:

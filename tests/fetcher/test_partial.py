@@ -10,14 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.world import MIB, PIECE, Shelf, flip, one_blob
+
 from samara.fetcher.partial import Claims, Partial, recover, sweep_removed
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
 from samara.schemas.bittorrent import TorrentHashes, parse_blob_torrent
-from samara.schemas.errors import StoreError
 from samara.schemas.ranges import Bitmap
-
-from support.world import MIB, PIECE, Shelf, flip, one_blob
 
 SIZE = 2 * MIB - 1000  # 8 pieces, the last one short
 PIECES = 8
@@ -153,10 +152,18 @@ def test_a_cut_file_holds_its_whole_pieces_whatever_is_claimed(
     assert list(recover(partial, hashes, BLOCKS).pieces) == list(range(whole))
 
 
-def test_a_partial_that_cannot_be_read(partial: Partial, hashes: TorrentHashes) -> None:
+def test_what_is_no_file_of_ours_is_removed_rather_than_read(partial: Partial, hashes: TorrentHashes) -> None:
     partial.data.mkdir()
-    with pytest.raises(StoreError):
-        recover(partial, hashes, BLOCKS)
+    assert len(recover(partial, hashes, BLOCKS).pieces) == 0
+    assert not partial.data.exists()
+
+
+def test_claims_about_another_torrents_pieces_say_nothing(tmp_path: Path) -> None:
+    mine, others = Partial(Home(tmp_path), HEX, "aa"), Partial(Home(tmp_path), HEX, "bb")
+    mine.folder.mkdir(parents=True)
+    mine.save(claims([1]))
+    assert mine.load(pieces=PIECES, blocks=BLOCKS) is not None
+    assert others.load(pieces=PIECES, blocks=BLOCKS) is None
 
 
 # -- the lock --------------------------------------------------------------------------------------------------------

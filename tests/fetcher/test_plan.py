@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from samara.fetcher.plan import RESERVE, FileFacts, Plan, has_stalled, plan_pull, require_room, require_sources
 from samara.schemas.errors import DiskFullError, NetworkError
 from samara.schemas.manifest import ReleaseFile

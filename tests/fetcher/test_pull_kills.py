@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from samara.registry.home import Home
-
 from support.swarms import seeding
 from support.world import MIB, PIECE, Shelf, assert_pulled, one_blob, trusting_home
+
+from samara.registry.home import Home
 
 SIZE = 6 * MIB
 LINK = 10_000_000  # bytes per second

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
+
 from samara.fetcher.sources import SourceLedger
 from samara.fetcher.transfer import State, Transfer
 from samara.fetcher.watch import RETELL_EVERY, UTP_AFTER, Watch

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from samara.schemas.errors import ExitCode
-from samara.schemas.events import PullProgress, SourceRejected
-from samara.seeder.swarm import Swarm, SwarmOptions
-
 from support.mirrors import Mirror, mirror
 from support.pulls import Pull, options, pulled
 from support.swarms import seeding
 from support.world import MIB, PIECE, Shelf, assert_pulled, one_blob, partial_data, random_file, shelf, trusting_home
+
+from samara.schemas.errors import ExitCode
+from samara.schemas.events import PullProgress, SourceRejected
+from samara.seeder.swarm import Swarm, SwarmOptions
 
 SIZE = 4 * MIB
 

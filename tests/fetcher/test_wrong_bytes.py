@@ -5,13 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from samara.fetcher.recheck import problem_of
-from samara.fetcher.verify import verify
-from samara.registry.index import Index
-from samara.registry.store import whole_copy
-from samara.schemas.errors import ExitCode, NetworkError
-from samara.schemas.events import PullProgress, SourceRejected, Warned
-
 from support.mirrors import mirror
 from support.pulls import Pull, options, pull_half, pulled
 from support.swarms import lying, seeding
@@ -28,6 +21,13 @@ from support.world import (
     shelf,
     trusting_home,
 )
+
+from samara.fetcher.recheck import problem_of
+from samara.fetcher.verify import verify
+from samara.registry.index import Index
+from samara.registry.store import whole_copy
+from samara.schemas.errors import ExitCode, NetworkError
+from samara.schemas.events import PullProgress, SourceRejected, Warned
 
 SIZE = 8 * MIB
 

@@ -8,15 +8,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from support.pulls import Pull, options, pulled
+from support.swarms import seeding
+from support.world import MIB, Shelf, assert_pulled, one_blob, trusting_home
+
 from samara.fetcher.local import locate
 from samara.fetcher.verify import verify
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode, SamaraError
 from samara.schemas.events import Warned
-
-from support.pulls import Pull, options, pulled
-from support.swarms import seeding
-from support.world import MIB, Shelf, assert_pulled, one_blob, trusting_home
 
 SIZE = MIB
 
@@ -103,3 +103,21 @@ def test_a_bit_flipped_anywhere_in_the_index_file_is_never_a_crash(home: Home, s
             done = pulled(home, shelved.file, options())
             assert done.files[0].location.read_bytes() == shelved.source.read_bytes()
     assert refused, "not one of them hit anything"
+
+
+def test_a_blob_that_a_kill_left_writable_is_sealed_by_the_next_pull(home: Home, shelved: Shelf) -> None:
+    """Also where the index vouches for it: `verify PATH` may have recorded it in between."""
+    (blob,) = home.blobs.glob("*/*")
+    blob.chmod(0o644)
+    pulled(home, shelved.file, options())
+    assert blob.stat().st_mode & 0o222 == 0
+
+
+def test_a_place_that_cannot_be_looked_at_is_said(home: Home, shelved: Shelf) -> None:
+    (blob,) = home.blobs.glob("*/*")
+    blob.unlink()
+    blob.symlink_to(blob)
+    for use in (lambda: locate(home, shelved.reference), lambda: verify(home, shelved.reference)):
+        with pytest.raises(SamaraError, match="can't use") as caught:
+            use()
+        assert caught.value.exit_code is ExitCode.STORE

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+from trust_kit import torrent_of
+
 from samara.registry.index import Index
 from samara.schemas.bittorrent import parse_blob_torrent
 from samara.schemas.digests import b3, sha256_text
@@ -22,7 +24,6 @@ from samara.schemas.manifest import (
     build_payload,
     parse_manifest,
 )
-from trust_kit import torrent_of
 
 ACME = "3vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"
 MALLORY = "4vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from samara.registry.durable import (
     TEMPORARY_PREFIX,
     fsync_folder,

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from index_kit import ACME, FILES, MALLORY, WEIGHTS, signed
+from trust_kit import torrent_of
+
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.records import Location
@@ -23,7 +25,6 @@ from samara.schemas.digests import b3
 from samara.schemas.envelope import MAX_SIGNATURES, Signature
 from samara.schemas.errors import DiskFullError, ExitCode, SamaraError, StoreError, UsageError
 from samara.schemas.stamps import Stamp
-from trust_kit import torrent_of
 
 BLOB = b3(WEIGHTS)
 STAMP = Stamp(size=len(WEIGHTS), mtime_ns=2**62, inode=2**62 + 1, device=2**62 + 2)
@@ -125,6 +126,16 @@ class TestReleases:
         assert index.next_version(ACME, "tiny") == 8
         assert index.next_version(ACME, "small") == 4
         assert index.next_version(MALLORY, "tiny") == 1
+
+    def test_who_publishes_is_told_when_the_version_was_taken_meanwhile(self, index: Index) -> None:
+        first, second = signed(), signed(description="the other")
+        assert index.next_version(ACME, "tiny") == first.release.version
+        index.add_release(first.release, first.envelope, first.torrents, now=1.0, must_be_newest=True)
+        index.add_release(first.release, first.envelope, first.torrents, now=1.0, must_be_newest=True)
+        with pytest.raises(StoreError, match="at the same time") as caught:
+            index.add_release(second.release, second.envelope, second.torrents, now=1.0, must_be_newest=True)
+        assert caught.value.next_step == "run it again"
+        assert [stored.manifest for stored in index.releases()] == [first.digest]
 
     def test_two_publishers_may_have_the_same_names_and_the_same_bytes(self, index: Index) -> None:
         ours, theirs = signed(), signed(identity=MALLORY)
@@ -304,6 +315,110 @@ class TestOpening:
         assert "SAMARA_HOME" in str(refused(Home(tmp_path / "file" / "below")))
 
 
+class TestOpeningToRead:
+    def test_it_waits_for_no_writer(self, home: Home, filled: Index) -> None:
+        with holding_the_write_lock(home), existing(home) as index:
+            assert index.counts().releases == 1
+
+    def test_it_can_write_too(self, home: Home, filled: Index) -> None:
+        with existing(home) as index:
+            signed(version=2).add_to(index)
+        assert filled.counts().releases == 2
+
+    def test_one_from_a_newer_version_is_refused(self, home: Home, filled: Index) -> None:
+        sql(home, "UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(StoreError, match="newer version"):
+            Index.open_existing(home)
+
+    def test_one_without_a_schema_gets_it(self, home: Home) -> None:
+        home.prepare()
+        home.index.touch()
+        with existing(home) as index:
+            assert index.counts().releases == 0
+
+    if sys.platform != "win32":  # it has other permissions
+
+        def test_in_a_folder_that_may_not_be_written(self, reachable: Path) -> None:
+            home = Home(reachable / "home % ?#")
+            with Index.open(home) as index:
+                signed().add_to(index)
+            with closed_to_writers(home), unprivileged(), existing(home) as index:
+                assert index.counts().releases == 1
+                assert index.damage() == ()
+                with pytest.raises(StoreError, match="can't write the index"):
+                    signed(version=2).add_to(index)
+            assert sorted(path.name for path in home.root.iterdir()) == ["index.sqlite3"]
+
+        def test_there_it_sees_what_a_writer_has_just_recorded(self, reachable: Path) -> None:
+            home = Home(reachable / "home")
+            with Index.open(home) as writer:
+                signed().add_to(writer)
+                with closed_to_writers(home), unprivileged(), existing(home) as index:
+                    assert index.counts().releases == 1
+
+        def test_a_log_that_cannot_be_read_is_not_left_out(self, reachable: Path) -> None:
+            home = Home(reachable / "home")
+            with Index.open(home) as writer:
+                signed().add_to(writer)
+                log = home.index.with_name("index.sqlite3-wal")
+                kept = log.read_bytes()
+            log.write_bytes(kept)
+            with closed_to_writers(home), unprivileged(), pytest.raises(StoreError, match="can't write the index"):
+                Index.open_existing(home)
+
+
+class TestRowsThatAreNoValues:
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE releases SET signatures = 'no json'",
+            "UPDATE releases SET signatures = '[[1, 2]]'",
+            "UPDATE releases SET signatures = '[5]'",
+            "UPDATE releases SET payload = 'text'",
+            "UPDATE releases SET manifest_digest = x'00'",
+            "UPDATE releases SET signatures = CAST(x'ff' AS TEXT)",
+        ],
+    )
+    def test_a_release_is_called_damaged(self, home: Home, filled: Index, change: str) -> None:
+        sql(home, change)
+        with pytest.raises(StoreError, match="is damaged"):
+            filled.releases()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "UPDATE blobs SET b3 = x'00' WHERE id = 1",
+            "UPDATE blobs SET size = 'many'",
+            "UPDATE blobs SET layout = x'00'",
+            "UPDATE torrents SET data = 'text'",
+            "UPDATE locations SET path = CAST(x'2f00' AS TEXT)",
+            "UPDATE locations SET mtime_ns = 'then'",
+            "UPDATE locations SET verified_at = 'then'",
+        ],
+    )
+    def test_a_blob_is_called_damaged(self, home: Home, filled: Index, tmp_path: Path, change: str) -> None:
+        filled.set_location(BLOB, tmp_path, STAMP, in_store=False, verified_at=1.0)
+        sql(home, change)
+        with pytest.raises(StoreError, match="is damaged"):
+            filled.blobs()
+
+    def test_rotten_signatures_are_mended_by_the_same_release(self, home: Home, filled: Index) -> None:
+        before = filled.releases()
+        sql(home, "UPDATE releases SET signatures = 'no json'")
+        signed().add_to(filled)
+        assert filled.releases() == before
+
+    def test_a_broken_constraint_is_a_bug_and_not_called_damage(self, home: Home, filled: Index) -> None:
+        sql(home, "CREATE TRIGGER no BEFORE INSERT ON releases BEGIN SELECT RAISE(ABORT, 'database is locked'); END")
+        with pytest.raises(sa.exc.IntegrityError):
+            signed(version=2).add_to(filled)
+
+    def test_a_table_named_full_is_not_a_full_disk(self, home: Home, filled: Index) -> None:
+        sql(home, "ALTER TABLE blobs RENAME TO full")
+        with pytest.raises(StoreError, match="is damaged"):
+            filled.blobs()
+
+
 class TestDamage:
     @pytest.fixture
     def large(self, home: Home) -> Home:
@@ -430,6 +545,25 @@ def sql(home: Home, statement: str) -> None:
     """Change an index behind its back."""
     with contextlib.closing(sqlite3.connect(home.index, isolation_level=None)) as plain:
         plain.execute(statement)
+
+
+def existing(home: Home) -> Index:
+    """The index, opened to read; nothing is waited for."""
+    index = Index.open_existing(home, lock_wait=0.0)
+    assert index is not None
+    return index
+
+
+@contextlib.contextmanager
+def closed_to_writers(home: Home) -> Iterator[None]:
+    """Nobody but root may write anything in the home."""
+    home.root.chmod(0o555)
+    for path in home.root.iterdir():
+        path.chmod(0o444)
+    try:
+        yield
+    finally:
+        home.root.chmod(0o755)
 
 
 def add_much(index: Index) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from index_kit import ACME, signed
+
 from samara.registry import migrations
 from samara.registry.home import Home
 from samara.registry.index import Index

@@ -5,15 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from index_kit import WEIGHTS
+
 from samara.registry import store
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
 from samara.registry.records import BlobRecord, Location
-from samara.registry.store import clone, commit_blob, free_bytes, link_into, link_view, stamp_at, whole_copy
+from samara.registry.store import (
+    clone,
+    commit_blob,
+    free_bytes,
+    last_seen,
+    link_into,
+    link_view,
+    seal,
+    stamp_at,
+    whole_copy,
+)
 from samara.schemas.digests import b3, b3_hex
 from samara.schemas.errors import DiskFullError, StoreError, UsageError
 from samara.schemas.stamps import Stamp
@@ -93,6 +105,18 @@ class TestCommit:
         assert not home.blob(NAME).exists()
         assert commit_blob(home, NAME, data).read_bytes() == WEIGHTS
 
+    def test_it_is_read_only_for_good_before_the_index_hears_of_it(
+        self, blob: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_mode & 0o777))
+        seal(blob)
+        assert synced == []
+        blob.chmod(0o644)
+        seal(blob)
+        assert mode(blob) == 0o444
+        assert synced == ([] if sys.platform == "win32" else [0o444])
+
     def test_data_that_is_gone_is_a_store_error(self, home: Home) -> None:
         with pytest.raises(StoreError):
             commit_blob(home, NAME, home.partials / "gone")
@@ -112,6 +136,10 @@ class TestStamps:
         if sys.platform != "win32":
             os.mkfifo(tmp_path / "pipe")
             assert stamp_at(tmp_path / "pipe") is None
+
+    def test_what_cannot_be_looked_at_is_not_called_gone(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreError, match="can't use"):
+            stamp_at(looped(tmp_path))
 
     def test_every_touch_changes_it(self, tmp_path: Path) -> None:
         file = tmp_path / "a"
@@ -133,7 +161,25 @@ class TestStamps:
         assert stamp_at(tmp_path / "link") == stamp_at(tmp_path / "same") == stamp_at(blob)
 
 
+def looped(folder: Path) -> Path:
+    """A path that even root can't look at: a link to itself."""
+    path = folder / "loop"
+    path.symlink_to(path)
+    return path
+
+
 class TestWholeCopy:
+    def test_a_place_that_cannot_be_looked_at_is_passed_over(self, tmp_path: Path, blob: Path) -> None:
+        record = self.record((blob, False))
+        unreadable = replace(record.locations[0], path=looped(tmp_path), in_store=True)
+        both = replace(record, locations=(unreadable, *record.locations))
+        assert whole_copy(both) == record.locations[0]
+        blob.unlink()
+        assert whole_copy(both) is None
+        with pytest.raises(StoreError, match="loop"):
+            last_seen(both)
+        assert last_seen(record) is None
+
     def record(self, *places: tuple[Path, bool]) -> BlobRecord:
         locations = []
         for path, in_store in places:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from samara.registry.trust.identity import (
     MAX_ROOT_V1_BYTES,
     grouped,

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from trust_kit import QUICK
+
 from samara.registry.trust.keys import is_sealed, key_id, load_key, new_key, open_key, save_key, seal_key
 from samara.schemas.errors import MalformedError, NotFoundError, TrustError
-from trust_kit import QUICK
 
 
 def never_asked(what: str) -> str:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from trust_kit import NOW, VECTOR, Line, line_of, plan
+
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.trust import files
 from samara.registry.trust.keys import new_key
 from samara.registry.trust.pins import Pin, TrustFolder
 from samara.registry.trust.roots import write_root
 from samara.schemas.errors import NotFoundError, StoreError, TrustError, UsageError
-from trust_kit import NOW, VECTOR, Line, line_of, plan
 
 LINE = line_of(3)
 OTHER = line_of(1)

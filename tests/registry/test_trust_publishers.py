@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
+from trust_kit import NOW, QUICK, VECTOR, home_at, line_of, payload_of, quick_publisher
+
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
 from samara.registry.trust.keys import is_sealed, new_key, save_key, seal_key
@@ -21,7 +23,6 @@ from samara.registry.trust.publishers import (
 from samara.registry.trust.recovery import MAX_RECOVERY_BYTES, Recovery, pack_recovery
 from samara.registry.trust.signing import verify_envelope
 from samara.schemas.errors import MalformedError, NotFoundError, StoreError, TrustError, UsageError
-from trust_kit import NOW, QUICK, VECTOR, home_at, line_of, payload_of, quick_publisher
 
 
 @pytest.fixture

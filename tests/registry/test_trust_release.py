@@ -12,14 +12,6 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samara.registry.trust.pins import TrustFolder
-from samara.registry.trust.publishers import Publisher
-from samara.registry.trust.release import inspect_release, open_release
-from samara.schemas.bittorrent import bdecode, bencode
-from samara.schemas.digests import b3
-from samara.schemas.envelope import canonical_json
-from samara.schemas.errors import IntegrityError, MalformedError, SamaraError, TrustError
-from samara.schemas.release_file import ReleaseBundle, pack_release, unpack_release
 from trust_kit import (
     FILES,
     NOW,
@@ -33,6 +25,15 @@ from trust_kit import (
     torrent_of,
     torrents_of,
 )
+
+from samara.registry.trust.pins import TrustFolder
+from samara.registry.trust.publishers import Publisher
+from samara.registry.trust.release import inspect_release, open_release
+from samara.schemas.bittorrent import bdecode, bencode
+from samara.schemas.digests import b3
+from samara.schemas.envelope import canonical_json
+from samara.schemas.errors import IntegrityError, MalformedError, SamaraError, TrustError
+from samara.schemas.release_file import ReleaseBundle, pack_release, unpack_release
 
 
 @dataclass(frozen=True)

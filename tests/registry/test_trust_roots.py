@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
+from trust_kit import NOW, line_of, plan
+from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
+
 from samara.registry.trust.identity import MAX_ROOT_V1_BYTES, identity_of
 from samara.registry.trust.keys import SecretKey, new_key
 from samara.registry.trust.roots import (
@@ -24,9 +28,6 @@ from samara.registry.trust.roots import (
 )
 from samara.schemas.envelope import canonical_json
 from samara.schemas.errors import MalformedError, SamaraError, TrustError, UsageError
-from securesystemslib.signer import CryptoSigner, SSlibKey  # type: ignore[attr-defined]
-from trust_kit import NOW, line_of, plan
-from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
 
 
 def first_root() -> tuple[bytes, SecretKey, SecretKey, SecretKey]:

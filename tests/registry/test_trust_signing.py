@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from securesystemslib.dsse import Envelope as LibraryEnvelope
+from trust_kit import line_of, payload_of, plan, signed_by
+
 from samara.registry.trust.identity import identity_of
 from samara.registry.trust.keys import SecretKey, new_key
 from samara.registry.trust.roots import RootChain, verify_root_chain, write_root
 from samara.registry.trust.signing import sign_payload, verify_envelope
 from samara.schemas.envelope import PAYLOAD_TYPE, Envelope, Signature, parse_envelope
 from samara.schemas.errors import MalformedError, TrustError
-from securesystemslib.dsse import Envelope as LibraryEnvelope
-from trust_kit import line_of, payload_of, plan, signed_by
 
 LINE = line_of(2)
 ONLINE = LINE.online_keys[1]

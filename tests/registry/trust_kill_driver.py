@@ -14,12 +14,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from trust_kit import NOW, home_at, line_of, quick_publisher
+
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
 from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.publishers import list_publishers, load_publisher
 from samara.schemas.errors import NotFoundError, UsageError
-from trust_kit import NOW, home_at, line_of, quick_publisher
 
 LINE = line_of(3)
 

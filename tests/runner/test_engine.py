@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 import samara
 from samara.runner import engine_child
 from samara.runner.engine import Engine

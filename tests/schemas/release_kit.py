@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
+from vector_files import vector
+
 from samara.schemas.bittorrent import piece_length_for
 from samara.schemas.digests import b3, sha256_text
 from samara.schemas.envelope import canonical_json
@@ -24,7 +26,6 @@ from samara.schemas.manifest import (
     UpstreamEntry,
 )
 from samara.schemas.references import is_name
-from vector_files import vector
 
 IDENTITY = "3vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"
 HEX64 = "ab" * 32

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+
 from samara.schemas.bittorrent import (
     LEAF,
     MAX_PIECE,

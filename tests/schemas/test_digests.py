@@ -7,6 +7,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 from release_kit import digest_bytes
+
 from samara.schemas.digests import b3, b3_hex, b3_raw, b3_text, sha256_raw, sha256_text
 from samara.schemas.errors import UsageError
 

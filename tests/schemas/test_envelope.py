@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from release_kit import GONE, HEX64, edited, json_values, pointers
+
 from samara.schemas.envelope import (
     MAX_JSON_MARKS,
     MAX_PAYLOAD_BYTES,

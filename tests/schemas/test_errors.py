@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
+
 from samara.schemas import errors
 from samara.schemas.errors import ExitCode, IntegrityError, MalformedError, SamaraError, UsageError
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gguf
+
 from samara.schemas import gguf_constants as ours
 
 

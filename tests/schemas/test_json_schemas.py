@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import samara.schemas
 from samara.schemas.json_schemas import json_schemas
 

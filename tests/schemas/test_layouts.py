@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from samara.schemas.errors import UsageError
 from samara.schemas.gguf import GgufHeader, KeySpan, TensorSpan
 from samara.schemas.layouts import BLOCK, GROUP, MAX_BLOCKS, Layout, block_sizes, fixed_blocks, gguf_blocks

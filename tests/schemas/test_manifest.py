@@ -20,6 +20,8 @@ from release_kit import (
     sample,
     sample_payload,
 )
+from vector_files import changed, names, vector
+
 from samara.schemas.bittorrent import piece_length_for
 from samara.schemas.digests import b3
 from samara.schemas.envelope import canonical_json
@@ -32,7 +34,6 @@ from samara.schemas.manifest import (
     check_path,
     parse_manifest,
 )
-from vector_files import changed, names, vector
 
 patient = settings(max_examples=40, deadline=None)
 FILE = "/predicate/files/0"

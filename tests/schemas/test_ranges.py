@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
 from samara.schemas.errors import MalformedError
 from samara.schemas.manifest import Block, blocks_of
 from samara.schemas.ranges import Bitmap, Coverage, PieceMap, pieces_of

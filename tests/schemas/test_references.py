@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from release_kit import HEX64, IDENTITY, digest_bytes, identities, names
+
 from samara.schemas.digests import b3_text
 from samara.schemas.errors import UsageError
 from samara.schemas.references import (

@@ -13,6 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from release_kit import GONE, HEX64, edited, json_values, pointers
+
 from samara.schemas.bittorrent import MAX_TORRENT_BYTES
 from samara.schemas.envelope import Envelope, Signature, canonical_json
 from samara.schemas.errors import MalformedError, SamaraError

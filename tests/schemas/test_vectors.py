@@ -25,6 +25,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from release_kit import GONE, IDENTITY, edited, json_values, pointers
+from second_reader import Refused
+from vector_files import FIXTURES, FOLDER, changed, names, vector
+
 from samara.registry.trust.identity import identity_of
 from samara.registry.trust.roots import verify_root_chain
 from samara.schemas.envelope import canonical_json, strict_json
@@ -32,8 +35,6 @@ from samara.schemas.errors import MalformedError, SamaraError
 from samara.schemas.manifest import check_path, parse_manifest
 from samara.schemas.release_file import unpack_release
 from samara.seeder.gguf_facts import describe
-from second_reader import Refused
-from vector_files import FIXTURES, FOLDER, changed, names, vector
 
 ROOT = Path(__file__).parents[2]
 SPEC = (ROOT / "docs" / "manifest-spec.md").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from blake3 import blake3
 from gguf_maker import gguf_bytes, tensor, text, texts, uint32, with_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from samara.schemas.layouts import GROUP, Layout
 from samara.seeder.gguf_facts import describe, read_gguf
 

@@ -30,6 +30,7 @@ from gguf_maker import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from samara.schemas.errors import MalformedError
 from samara.schemas.gguf import GgufFacts, GgufHeader
 from samara.schemas.gguf_constants import TENSOR_TYPES, ValueType

@@ -19,6 +19,7 @@ import pytest
 from blake3 import blake3
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+
 from samara.schemas.bittorrent import LEAF, piece_length_for
 from samara.schemas.errors import IntegrityError, NotFoundError, SamaraError, UsageError
 from samara.schemas.stamps import Stamp

@@ -10,6 +10,7 @@ import libtorrent as lt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from samara.schemas.bittorrent import (
     LEAF,
     MAX_PIECE,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from samara.registry.home import ENV_HOME, Home
-from samara.seeder.swarm import parse_endpoint
+from samara.schemas.endpoints import parse_endpoint
 
 LIMIT = 60.0  # seconds that any one wait may take
 Line = dict[str, Any]

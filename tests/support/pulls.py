@@ -13,7 +13,6 @@ from samara.fetcher.pull import Pulled, PullOptions, pull
 from samara.registry.home import Home
 from samara.schemas.errors import NetworkError, SamaraError
 from samara.schemas.events import Event, PullProgress
-
 from support.swarms import loopback, seeding_part
 from support.world import PIECE, Shelf
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from samara.seeder.swarm import Swarm, SwarmOptions, parse_endpoint
-
+from samara.schemas.endpoints import parse_endpoint
+from samara.seeder.swarm import Swarm, SwarmOptions
 from support.world import Shelf
 
 LISTEN_WITHIN = 30.0  # seconds
