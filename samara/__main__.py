@@ -1,5 +1,5 @@
 """`python -m samara` is the `samara` command."""
 
-from samara.cli.main import main
+from samara.cli.start import main
 
 main()

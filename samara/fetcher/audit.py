@@ -109,7 +109,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
                 subject=b3,
                 message="a transfer of it began and its folder is gone",
                 next_step="pull its release again",
-            )  # fmt: skip
+            )
             for b3 in facts.lost_partials
         ),
         *(

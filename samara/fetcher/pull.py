@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ from samara.seeder.swarm import EventsLost, Flushed, Swarm, SwarmOptions
 if TYPE_CHECKING:
     from samara.registry.index import Index
 
+AT_ONCE = 64  # blobs on their way at once: each holds two files open and a few threads
 LAST_FLUSH = 3.0  # seconds a pull that ends early waits for its last bytes to be written
 GIVE_UP_AFTER = 120.0
 
@@ -112,13 +113,13 @@ def pull(home: Home, source: str, options: PullOptions | None = None, *, on_even
         on_event(
             Note(message=f"{resolved.reference} is signed by {resolved.verified.pin.short}…; freshness not checked")
         )
-    with LaterIndex(home) as index, contextlib.ExitStack() as stack:
+    with LaterIndex(home) as index:
         torrents = {b3: torrent.canonical for b3, torrent in resolved.verified.torrents.items()}
         index.then(
             lambda known: known.add_release(resolved.release, resolved.verified.envelope, torrents, now=time.time())
         )
         pulling = _Pulling(home, index, resolved, options, on_event, started)
-        pulling.run(stack)
+        pulling.run()
         return pulling.result()
 
 
@@ -145,7 +146,7 @@ class _Pulling:
     def _index(self) -> Index:
         return self._later.get()
 
-    def run(self, stack: contextlib.ExitStack) -> None:
+    def run(self) -> None:
         release = self._resolved.release
         sweep_removed(self._home)
         for file in release.files:
@@ -162,11 +163,16 @@ class _Pulling:
         )
         self._reused = sum(file.size for file in release.files if file.b3 in self._here)
         # always in the same order: two pulls that want each other's blobs must not wait for each other
-        for file in sorted(plan.to_fetch, key=lambda file: file.b3):
-            self._prepare(file, stack)
-        self._say_what_is_missing(release.size)
-        if self._transfers:
-            self._transfer()
+        wanted = sorted(plan.to_fetch, key=lambda file: file.b3)
+        for start in range(0, max(1, len(wanted)), AT_ONCE):
+            with contextlib.ExitStack() as stack:
+                now, later = wanted[start : start + AT_ONCE], wanted[start + AT_ONCE :]
+                batch = [found for file in now if (found := self._prepare(file, stack)) is not None]
+                if start == 0:
+                    self._say_what_is_missing(batch, later)
+                self._transfers += batch
+                if batch:
+                    self._transfer(batch)
         for file in release.files:
             self._show(file)
 
@@ -278,7 +284,7 @@ class _Pulling:
 
     # -- fetching ------------------------------------------------------------------------------------------------
 
-    def _prepare(self, file: ReleaseFile, stack: contextlib.ExitStack) -> None:
+    def _prepare(self, file: ReleaseFile, stack: contextlib.ExitStack) -> Transfer | None:
         """Take the blob's lock, then find out what its partial holds. If another process finishes it first: done."""
         torrent = self._resolved.verified.torrents[file.b3]
         partial = Partial(self._home, file.b3_hex, torrent.v2)
@@ -299,7 +305,7 @@ class _Pulling:
                 self._end_partial(file)
             self._look_for(file)
             self._reused += file.size
-            return
+            return None
         manifest = self._resolved.release.digest
         self._later.then(lambda index: index.start_partial(file.b3, manifest, now=time.time()))
         transfer = Transfer(
@@ -313,11 +319,12 @@ class _Pulling:
             on_event=self._on_event,
         )
         stack.callback(transfer.close)
-        self._transfers.append(transfer)
+        return transfer
 
-    def _say_what_is_missing(self, total: int) -> None:
+    def _say_what_is_missing(self, batch: Sequence[Transfer], later: Sequence[ReleaseFile]) -> None:
         # only now is it known what the partials really hold
-        missing = sum(transfer.file.size - transfer.reused for transfer in self._transfers)
+        total = self._resolved.release.size
+        missing = sum(transfer.file.size - transfer.reused for transfer in batch) + sum(file.size for file in later)
         self._on_event(
             PullPlanned(
                 reference=self._resolved.reference,
@@ -327,26 +334,26 @@ class _Pulling:
             )
         )
 
-    def _transfer(self) -> None:
+    def _transfer(self, batch: Sequence[Transfer]) -> None:
         options = self._options.swarm if self._options.peer_to_peer else self._options.swarm.mirrors_only()
         with Swarm(options) as swarm:
             try:
-                self._loop(swarm)
+                self._loop(swarm, batch)
             except BaseException:  # Ctrl-C, a full disk, nobody left, a broken pipe: whatever ends it
-                self._save_progress(swarm)
+                self._save_progress(swarm, batch)
                 raise
 
-    def _loop(self, swarm: Swarm) -> None:
+    def _loop(self, swarm: Swarm, batch: Sequence[Transfer]) -> None:
         watch = Watch(
             self._options.told_peers,
-            nobody_else=not self._options.discovery and not self._has_mirrors(t.file for t in self._transfers),
+            nobody_else=not self._options.discovery and not self._has_mirrors(t.file for t in batch),
             give_up_after=self._options.give_up_after,
             now=time.monotonic(),
         )
-        for transfer in self._transfers:
+        for transfer in batch:
             transfer.start(swarm, time.monotonic())
         self._later.begin()
-        unfinished = list(self._transfers)
+        unfinished = list(batch)
         while unfinished:
             only_commits = all(transfer.state is State.COMMITTING for transfer in unfinished)
             for happened in swarm.poll(0.0 if only_commits else 0.1):
@@ -373,9 +380,9 @@ class _Pulling:
         if self._first_byte is None and any(t.ledger.downloaded for t in self._transfers):
             self._first_byte = now - self._started
 
-    def _save_progress(self, swarm: Swarm) -> None:
+    def _save_progress(self, swarm: Swarm, batch: Sequence[Transfer]) -> None:
         """The pull ends early: let what has arrived be written, and record it."""
-        waiting = {transfer.name: transfer for transfer in self._transfers if transfer.begin_last_flush(swarm)}
+        waiting = {transfer.name: transfer for transfer in batch if transfer.begin_last_flush(swarm)}
         deadline = time.monotonic() + LAST_FLUSH
         while waiting and time.monotonic() < deadline:
             for happened in swarm.poll(0.1):

@@ -7,9 +7,10 @@ each time, so that a changed index can't change what is trusted.
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from samara.registry.home import Home
 from samara.registry.records import StoredRelease
@@ -21,9 +22,12 @@ from samara.schemas.references import Reference, looks_like_reference, parse_ref
 from samara.schemas.release_file import MAX_COMPRESSED_BYTES, SUFFIX, ReleaseBundle, unpack_release
 
 if TYPE_CHECKING:
+    from urllib.request import OpenerDirector
+
     from samara.registry.index import Index
 
 _URL_TIMEOUT = 30.0  # seconds without a byte
+_URL_DEADLINE = 300.0  # seconds for a release file, which is at most a few megabytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +132,30 @@ def _read_file(path: Path) -> bytes:
         raise cannot_read(path, error) from None
 
 
+def _web_opener() -> OpenerDirector:
+    """Follows redirects to http and https alone: the standard one would go to ftp too, and wait there for ever."""
+    import urllib.request
+
+    class WebOnly(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, request: Any, *rest: Any) -> Any:
+            if not is_url(rest[-1]):
+                raise OSError("redirected to something that is not http(s)")
+            return super().redirect_request(request, *rest)
+
+    return urllib.request.build_opener(WebOnly)
+
+
+def _read_in_time(answer: Any) -> bytes:
+    """The body, at most as large as a release file can be. Raises TimeoutError for one that drips."""
+    deadline = time.monotonic() + _URL_DEADLINE
+    data = bytearray()
+    while len(data) <= MAX_COMPRESSED_BYTES and (chunk := answer.read1(1 << 20)):
+        data += chunk
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not there after {_URL_DEADLINE:.0f} s")
+    return bytes(data)
+
+
 def _download(url: str) -> bytes:
     import urllib.error
     import urllib.parse
@@ -140,8 +168,8 @@ def _download(url: str) -> bytes:
         if not urllib.parse.urlsplit(url).hostname:
             raise InvalidURL("no host")  # noqa: TRY301  (like what urlopen raises)
         request = urllib.request.Request(url, headers={"User-Agent": f"samara/{__version__}"})  # noqa: S310  (is_url checked)
-        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT) as answer:  # noqa: S310
-            data: bytes = answer.read(MAX_COMPRESSED_BYTES + 1)
+        with _web_opener().open(request, timeout=_URL_TIMEOUT) as answer:
+            data = _read_in_time(answer)
             length = answer.headers.get("Content-Length")
     except urllib.error.HTTPError as error:
         if error.code in {404, 410}:

@@ -15,11 +15,12 @@ from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import last_seen, stamp_at, whole_copy
 from samara.registry.trust.pins import TrustFolder
-from samara.schemas.errors import DiskFullError, NotFoundError, StoreError, UsageError
+from samara.schemas.errors import DiskFullError, NotFoundError, SamaraError, StoreError, UsageError
 from samara.schemas.events import Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import ReleaseFile
 from samara.schemas.references import looks_like_reference, parse_reference
 from samara.schemas.release_file import SUFFIX
+from samara.schemas.stamps import Stamp
 from samara.seeder.hashing import open_source
 
 
@@ -54,16 +55,27 @@ def _verify_file(index: Index, file: ReleaseFile, reference: str, on_event: OnEv
 def _verify_path(home: Home, index: Index, path: Path, on_event: OnEvent) -> CheckedFile:
     known = index.location_at(path)
     blobs = [known[0]] if known else [b.b3 for b in index.blobs_of_size(path.stat().st_size)]
-    for b3 in blobs:
-        for stored in index.releases_of_blob(b3):
+    in_store = known[1].in_store if known else False
+    before = stamp_at(path)
+    wrong: CheckedFile | None = None
+    refused: SamaraError | None = None
+    candidates = [(b3, stored) for b3 in blobs for stored in index.releases_of_blob(b3)]
+    for b3, stored in candidates:
+        try:
             release = reopen(stored, TrustFolder(home.trust)).release
-            file = next(f for f in release.files if f.b3 == b3)
-            if known is None and len(blobs) > 1:
-                on_event(Note(message=f"comparing {path} with {release.publisher_name}/{release.model}:{release.tag}"))
-            in_store = known[1].in_store if known else False
-            checked = _recheck_at(index, path, file, in_store=in_store, on_event=on_event)
-            if checked.ok or known is not None or len(blobs) == 1:
-                return checked
+        except SamaraError as error:  # one publisher's bad release says nothing of another's
+            refused = error
+            continue
+        if known is None and len(blobs) > 1:
+            on_event(Note(message=f"comparing {path} with {release.publisher_name}/{release.model}:{release.tag}"))
+        checked = recheck(path, next(file for file in release.files if file.b3 == b3), on_event=on_event)
+        if checked.ok:
+            return _recorded(index, checked, before, in_store=in_store, on_event=on_event)
+        wrong = wrong or checked
+    if wrong is not None and (known is not None or len(blobs) == 1):
+        return _recorded(index, wrong, before, in_store=in_store, on_event=on_event)
+    if refused is not None and wrong is None:
+        raise refused
     raise NotFoundError(
         f"{path} is no blob of a release known here",
         next_step="pull or publish its release first, or verify by reference",
@@ -73,9 +85,17 @@ def _verify_path(home: Home, index: Index, path: Path, on_event: OnEvent) -> Che
 def _recheck_at(index: Index, path: Path, file: ReleaseFile, *, in_store: bool, on_event: OnEvent) -> CheckedFile:
     before = stamp_at(path)
     checked = recheck(path, file, on_event=on_event)
+    return _recorded(index, checked, before, in_store=in_store, on_event=on_event)
+
+
+def _recorded(
+    index: Index, checked: CheckedFile, before: Stamp | None, *, in_store: bool, on_event: OnEvent
+) -> CheckedFile:  # fmt: skip
+    """`checked` itself, after the index heard of it."""
+    path = checked.location
     try:
         if checked.ok and before is not None and stamp_at(path) == before:
-            index.set_location(file.b3, path, before, in_store=in_store, verified_at=time.time())
+            index.set_location(checked.blob, path, before, in_store=in_store, verified_at=time.time())
         elif not checked.ok and index.location_at(path) is not None:
             index.drop_location(path)
     except (StoreError, DiskFullError) as error:  # what was read is the answer, also where nothing can be written

@@ -47,7 +47,8 @@ class Watch:
     def handle(self, swarm: Swarm, happened: SwarmEvent) -> None:
         """Tell a fresh torrent its peers; remember why the last connection was lost."""
         if isinstance(happened, Downloading) and happened.torrent in swarm:
-            self._unreachable(swarm.begin(happened.torrent, self._peers))
+            if self._lost_all(swarm.begin(happened.torrent, self._peers)) and self._nobody_else:
+                raise NetworkError(f"nobody to ask: {self._why()}", next_step="check the address after --peer")
         elif isinstance(happened, PeerLost):
             if self._losses.get(happened.endpoint) != WRONG_BYTES:  # what comes after that says less
                 self._lost(happened.endpoint, happened.reason)
@@ -95,7 +96,8 @@ class Watch:
             if now - self._alone_since > UTP_AFTER:
                 swarm.allow_utp()
             for transfer in alone:
-                self._unreachable(swarm.begin(transfer.name, self._peers))  # also one whose start went unheard
+                # begin, for one whose start went unheard; who has no address now may have one when the link is back
+                self._lost_all(swarm.begin(transfer.name, self._peers))
         if has_stalled(now=now, last_progress=self._last_progress, give_up_after=self._give_up_after):
             raise NetworkError(
                 f"nothing came for {self._give_up_after:.0f} s ({self._why()})",
@@ -108,11 +110,11 @@ class Watch:
         while len(self._losses) > NAMED:
             del self._losses[next(iter(self._losses))]
 
-    def _unreachable(self, lost: Mapping[str, str]) -> None:
+    def _lost_all(self, lost: Mapping[str, str]) -> bool:
+        """Remember who can't be reached; whether that is everybody we were told of."""
         for source, reason in lost.items():
             self._lost(source, reason)
-        if self._nobody_else and len(lost) == len(set(self._peers)):
-            raise NetworkError(f"nobody to ask: {self._why()}", next_step="check the address after --peer")
+        return bool(lost) and len(lost) == len(set(self._peers))
 
     def _why(self) -> str:
         """The last few sources and what became of them."""

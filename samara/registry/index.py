@@ -252,7 +252,7 @@ class Index:
                 .where(BlobRow.b3 == b3_raw(b3))
                 .order_by(BlockRow.ordinal)
             )
-            return tuple(Block(index=i, offset=o, size=s, digest=d) for i, o, s, d in rows)
+            return tuple(Block(index=i, offset=int(o), size=int(s), digest=_bytes(d)) for i, o, s, d in rows)
 
     def set_location(self, b3: str, path: Path, stamp: Stamp, *, in_store: bool, verified_at: float) -> None:
         """Record that `path` held exactly this blob when it bore `stamp`."""
@@ -514,6 +514,12 @@ def _text(value: str) -> str:
     return value
 
 
+def _bytes(value: bytes) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError(f"{type(value).__name__} where bytes belong")
+    return value
+
+
 def _digest(raw: bytes) -> str:
     if len(raw) != _DIGEST_BYTES:
         raise ValueError(f"a digest of {len(raw)} bytes")
@@ -537,8 +543,8 @@ def _stored(session: Session, row: ReleaseRow) -> StoredRelease:
     )
     return StoredRelease(
         manifest=_digest(row.manifest_digest),
-        envelope=Envelope(payload=row.payload, signatures=_signatures(row)),
-        torrents=tuple(dict.fromkeys(torrents)),
+        envelope=Envelope(payload=_bytes(row.payload), signatures=_signatures(row)),
+        torrents=tuple(dict.fromkeys(map(_bytes, torrents))),
     )
 
 
@@ -553,7 +559,7 @@ def _blob(session: Session, row: BlobRow) -> BlobRecord:
         sha256=sha256_text(row.sha256),
         size=int(row.size),
         layout=_text(row.layout),
-        torrents=tuple(torrents),
+        torrents=tuple(map(_bytes, torrents)),
         file_name=_text(paths[0]) if paths else None,
         locations=tuple(_location(found) for found in locations),
     )

@@ -217,7 +217,7 @@ class Swarm:
                 "max_retry_port_bind": 0,
                 "min_reconnect_time": 2,
                 "peer_connect_timeout": 7,
-                "ssrf_mitigation": False,  # it breaks mirrors on one's own network; mirror URLs are checked before
+                "ssrf_mitigation": False,  # it breaks mirrors on one's own network, which a pinned publisher may name
                 "stop_tracker_timeout": 1,
                 "unchoke_slots_limit": -1,
                 "upload_rate_limit": options.upload_limit,

@@ -163,7 +163,7 @@ class TestChoosingTheModel:
 
     def test_one_is_chosen(self) -> None:
         assert choose_model(("a.gguf", "b.gguf"), "b.gguf", "acme/m:v") == "b.gguf"
-        with pytest.raises(UsageError, match="a.gguf, b.gguf"):
+        with pytest.raises(UsageError, match=r"a\.gguf, b\.gguf"):
             choose_model(("a.gguf", "b.gguf"), "c.gguf", "acme/m:v")
 
     def test_on_the_command_line(self, acme: Samara) -> None:

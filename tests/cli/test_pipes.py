@@ -19,11 +19,12 @@ def without_reader(home: Home, stream: str, *arguments: object) -> subprocess.Co
     """Run `samara` with `stream` a pipe that nobody reads."""
     reader, writer = os.pipe()
     os.close(reader)
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
     try:
         return subprocess.run(
             [sys.executable, "-m", "samara", *map(str, arguments)],
-            env=environment(home), stdin=subprocess.DEVNULL, timeout=60, check=False, **streams,
+            env=environment(home), stdin=subprocess.DEVNULL, timeout=60, check=False,
+            stdout=writer if stream == "stdout" else subprocess.PIPE,
+            stderr=writer if stream == "stderr" else subprocess.PIPE,
         )  # fmt: skip
     finally:
         os.close(writer)

@@ -35,7 +35,9 @@ def test_killed_at_63_percent_and_resumed(tmp_path: Path) -> None:
     had = max(line["done"] for line in killed.named("pull_progress"))
     assert done.result["bytes_reused"] >= had - 3 * PIECE
     assert given - SIZE <= 3 * PIECE + BURST, f"{given - SIZE} bytes came twice"
-    assert done.named("pull_planned")[0]["bytes_to_fetch"] <= SIZE - had + BURST + PIECE
+    (planned,) = done.named("pull_planned")
+    assert planned["bytes_to_fetch"] <= SIZE - had + BURST + PIECE
+    assert planned["bytes_here"] == done.result["bytes_reused"] == SIZE - planned["bytes_to_fetch"]
     assert_pulled(home, shelved)
 
 

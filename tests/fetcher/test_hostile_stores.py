@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.pulls import options, pulled
 from support.swarms import seeding
 from support.world import (
     MIB,
+    NOW,
     PIECE,
     Shelf,
     assert_pulled,
@@ -22,9 +25,16 @@ from support.world import (
     trusting_home,
 )
 
+from samara.fetcher.local import locate
+from samara.fetcher.pull import pull
+from samara.fetcher.verify import verify
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.trust.pins import TrustFolder
 from samara.schemas.errors import IntegrityError, UsageError
+from samara.schemas.references import parse_reference
+from samara.schemas.stamps import Stamp
+from samara.seeder.hashing import FileHashes, hash_file
 from samara.seeder.publish import Description, publish
 
 
@@ -165,8 +175,6 @@ def test_an_owners_file_that_changes_during_the_pull_is_never_called_verified(tm
     other = home.blob(published.release.files[1].b3_hex)
     other.unlink()
     with Index.open(home) as index:
-        from samara.schemas.stamps import Stamp
-
         index.set_location(
             published.release.files[0].b3, mine, Stamp.of(mine.stat()), in_store=False, verified_at=0.0
         )  # fmt: skip
@@ -175,35 +183,22 @@ def test_an_owners_file_that_changes_during_the_pull_is_never_called_verified(tm
         if type(_event).__name__ == "PullPlanned":
             mine.write_bytes(b"EVIL" + one.read_bytes()[4:])
 
-    from samara.fetcher.pull import pull
-
     with seeding(published) as peer, pytest.raises(IntegrityError, match="changed while"):
         pull(home, str(published.file), options(peer.endpoint, to=tmp_path / "out"), on_event=edit)
 
 
 def test_a_liars_claims_about_a_blob_do_not_reach_others(tmp_path: Path) -> None:
     """A pinned but malicious publisher signs acme's blob with blocks and a torrent of other bytes."""
-    from dataclasses import replace
-
-    import samara.seeder.publish as publishing
-
     acme = one_blob(tmp_path / "acme", size=5 * MIB, seed=1)
     other = random_file(tmp_path / "evil" / "blob.bin", 5 * MIB, seed=2)
-    real = publishing.hash_file
 
-    def lying(*arguments: object, **keywords: object) -> object:
-        hashes = real(*arguments, **keywords)  # type: ignore[arg-type]
-        return replace(hashes, b3=bytes.fromhex(acme.only.b3_hex))
+    def lying(*arguments: Any, **keywords: Any) -> FileHashes:
+        return replace(hash_file(*arguments, **keywords), b3=bytes.fromhex(acme.only.b3_hex))
 
-    publishing.hash_file = lying  # type: ignore[assignment]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("samara.seeder.publish.hash_file", lying)
         evil = shelf(tmp_path / "evil", [other], reference="evil/blob:v1")
-    finally:
-        publishing.hash_file = real
     home = trusting_home(tmp_path / "puller", acme)
-    from support.world import NOW
-
-    from samara.registry.trust.pins import TrustFolder
 
     TrustFolder(home.trust).add("evil", evil.publisher.identity, now=NOW)
     with seeding(evil) as peer, pytest.raises(IntegrityError, match="contradicts itself"):
@@ -212,8 +207,6 @@ def test_a_liars_claims_about_a_blob_do_not_reach_others(tmp_path: Path) -> None
     with seeding(acme) as peer:
         pulled(home, acme.file, options(peer.endpoint))
     assert home.blob(acme.only.b3_hex).read_bytes() == acme.source.read_bytes()
-    from samara.fetcher.local import locate
-    from samara.fetcher.verify import verify
 
     assert locate(home, "acme/blob:v1").files[0].path.read_bytes() == acme.source.read_bytes()
     assert verify(home, str(home.blob(acme.only.b3_hex)))[0].ok
@@ -222,7 +215,6 @@ def test_a_liars_claims_about_a_blob_do_not_reach_others(tmp_path: Path) -> None
 def test_publishing_over_the_model_itself_is_refused(tmp_path: Path, published: Shelf) -> None:
     model = random_file(tmp_path / "model.bin", 100_000, seed=3)
     before = model.read_bytes()
-    from samara.schemas.references import parse_reference
 
     with pytest.raises(UsageError):
         publish(

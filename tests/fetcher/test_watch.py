@@ -32,10 +32,6 @@ class NotingSwarm:
         self.asked.append("begin")
         return self.unresolved
 
-    def connect(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
-        self.asked.append("connect")
-        return self.unresolved
-
     def allow_utp(self) -> None:
         self.asked.append("utp")
 
@@ -99,10 +95,10 @@ def test_told_peers_are_told_again_while_nobody_is_there() -> None:
     look(watch, swarm, transfer, RETELL_EVERY - 0.1)
     assert swarm.asked == ["begin"]
     look(watch, swarm, transfer, RETELL_EVERY)
-    assert swarm.asked == ["begin", "connect"]
+    assert swarm.asked == ["begin", "begin"]
     transfer.peers = 1
     look(watch, swarm, transfer, 2 * RETELL_EVERY)
-    assert swarm.asked == ["begin", "connect"]
+    assert swarm.asked == ["begin", "begin"]
 
 
 def test_utp_is_tried_when_tcp_finds_nobody_for_long() -> None:
@@ -148,3 +144,15 @@ def test_told_peers_without_an_address_end_a_pull_if_there_is_nobody_else(nobody
             watch.handle(cast(Swarm, swarm), Downloading(torrent="t"))
     else:
         watch.handle(cast(Swarm, swarm), Downloading(torrent="t"))
+
+
+def test_a_link_that_is_down_for_a_while_takes_its_names_with_it_and_that_ends_nothing() -> None:
+    """Without the link no name has an address; the pull waits for it as for any silence."""
+    watch, swarm, transfer = watching(nobody_else=True)
+    watch.handle(cast(Swarm, swarm), Downloading(torrent="t"))
+    look(watch, swarm, transfer, 0.0)
+    swarm.unresolved = {"192.0.2.1:6901": "can't find its address"}
+    look(watch, swarm, transfer, RETELL_EVERY)
+    assert swarm.asked == ["begin", "begin"]
+    with pytest.raises(NetworkError, match="can't find its address"):
+        look(watch, swarm, transfer, GIVE_UP + 1)
