@@ -65,6 +65,11 @@ class Shape(NamedTuple):
     facts: GgufFacts | None
     warning: str | None
 
+    @property
+    def claims_gguf(self) -> bool:
+        """Whether the file has GGUF's magic, understood or not: it decides the torrent's file name."""
+        return self.facts is not None or self.warning is not None
+
 
 def describe(file: BinaryIO, size: int) -> Shape:
     """The layout and block sizes of any file; for a GGUF its facts as well. Moves the file's position.

@@ -262,9 +262,7 @@ def _hash(source: Path, name: str, mirrors: list[str], on_event: OnEvent) -> _Ha
             raise IntegrityError(f"{source} changed while it was read", next_step="publish again once it holds still")
         inline = base64.b64encode(data).decode()
     built = (
-        None
-        if inline is not None
-        else build_torrent(hashes.b3.hex(), gguf=shape.facts is not None, hashes=hashes.torrent)
+        None if inline is not None else build_torrent(hashes.b3.hex(), gguf=shape.claims_gguf, hashes=hashes.torrent)
     )
     entry = FileEntry(
         path=name,

@@ -453,6 +453,10 @@ class Swarm:
         url = self._mirrors.banned(torrent, endpoint)
         if url is not None:
             return MirrorFailed(torrent=torrent, url=url, reason=WRONG_BYTES)
+        # where several connections from one address are allowed libtorrent bans one port: keep the whole address out
+        blocked = self._session.get_ip_filter()
+        blocked.add_rule(endpoint[0], endpoint[0], 1)
+        self._session.set_ip_filter(blocked)
         return PeerBanned(torrent=torrent, endpoint=format_endpoint(endpoint))
 
     def _lost(

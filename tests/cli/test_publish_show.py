@@ -205,7 +205,7 @@ class TestSameEverywhere:
         acme("publish", "tiny.gguf", "--as", "acme/tiny:q8_0")
         assert acme.json("show", "acme/tiny:q8_0")["created"] == "2026-01-02T03:04:05Z"
 
-    @pytest.mark.parametrize("moment", ["yesterday", "-1", "1.5"])
+    @pytest.mark.parametrize("moment", ["yesterday", "-1", "1.5", "", "²", "9" * 20])
     def test_a_source_date_epoch_that_is_no_moment_is_refused(self, acme: Samara, moment: str) -> None:
         acme.setenv(SOURCE_DATE_EPOCH=moment)
         done = acme("publish", "tiny.gguf", "--as", "acme/tiny:q8_0", code=ExitCode.USAGE)

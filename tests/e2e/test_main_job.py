@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import pulling, samara, seed_process, seeds
-from support.world import FIXTURES, MIB, leftovers, random_file
+from support.world import FIXTURES, MIB, leftovers, random_file, shelf, trusting_home
 
 from samara.registry.home import Home
 
@@ -65,16 +65,11 @@ def test_from_one_machine_to_another(tmp_path: Path) -> None:
 
 def test_what_was_pulled_is_seeded_on(tmp_path: Path) -> None:
     """A → B, A gone, B → C: nobody needs the publisher any more."""
-    giver = Home(tmp_path / "giver")
-    release = tmp_path / "tiny.samara"
-    identity = samara(giver, "publisher", "init", "acme", "--json").result["identity"]
-    assert samara(giver, "publish", TINY, "--as", "acme/tiny:f16", "-o", release).status == 0
-    between, last = Home(tmp_path / "between"), Home(tmp_path / "last")
-    for home in (between, last):
-        assert samara(home, "trust", "add", "acme", "--identity", identity, "--yes").status == 0
-
+    published = shelf(tmp_path, [TINY], reference="acme/tiny:f16")
+    release = published.file
+    between, last = (trusting_home(tmp_path / name, published) for name in ("between", "last"))
     with seed_process(between) as seeder:
-        with seed_process(giver) as first, pulling(between, release, "--peer", first.text) as pull:
+        with seed_process(published.home) as first, pulling(between, release, "--peer", first.text) as pull:
             assert pull.end().status == 0
             first.process.send(signal.SIGTERM)
             assert first.process.end().status == 0

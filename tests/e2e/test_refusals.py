@@ -7,7 +7,6 @@ import socket
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from support.world import MIB, assert_pulled, one_blob, trusting_home
 
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.schemas.release_file import pack_release, unpack_release
 
 LOCAL = ("--listen", "127.0.0.1:0", "--no-discovery")
 
@@ -106,48 +104,6 @@ def test_a_publisher_nobody_told_us_to_trust(tmp_path: Path) -> None:
     shelved = one_blob(tmp_path / "shelf", MIB)
     message = one_message(samara(Home(tmp_path / "home"), "pull", shelved.file, *LOCAL), 6)
     assert shelved.publisher.identity in message
-
-
-def test_a_flipped_bit_anywhere_in_a_release_file(tmp_path: Path) -> None:
-    """A sample of places, in the container and in what it holds: refused each time, or it was no part of the proof."""
-    shelved = one_blob(tmp_path / "shelf", MIB)
-    whole = shelved.file.read_bytes()
-    for offset in range(0, len(whole), max(1, len(whole) // 4)):
-        damaged = tmp_path / f"{offset}.samara"
-        damaged.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
-        home = trusting_home(tmp_path / f"home-{offset}", shelved)
-        done = samara(home, "pull", damaged, *LOCAL)
-        one_message(done, done.status)
-        assert done.status in {5, 6}, done.stderr
-        assert not home.partials.exists()
-
-
-@pytest.mark.parametrize(("part", "status"), [("payload", 6), ("signature", 6), ("torrent", 5), ("root", 6)])
-def test_one_changed_byte_in_each_part_of_a_release(tmp_path: Path, part: str, status: int) -> None:
-    shelved = one_blob(tmp_path / "shelf", MIB)
-    bundle = unpack_release(shelved.file.read_bytes())
-    envelope = bundle.envelope
-    if part == "payload":
-        changed = replace(
-            bundle, envelope=replace(envelope, payload=envelope.payload.replace(b"blob.bin", b"blob.bim"))
-        )
-    elif part == "signature":
-        first = envelope.signatures[0]
-        wrong = replace(first, sig=bytes([first.sig[0] ^ 1]) + first.sig[1:])
-        changed = replace(bundle, envelope=replace(envelope, signatures=(wrong,)))
-    elif part == "torrent":
-        torrent = bundle.torrents[0]
-        changed = replace(bundle, torrents=(torrent[:-40] + bytes([torrent[-40] ^ 1]) + torrent[-39:],))
-    else:
-        root = bundle.roots[0]
-        changed = replace(bundle, roots=(root.replace(b'"expires":"20', b'"expires":"21', 1),))
-        assert changed != bundle
-    damaged = tmp_path / "damaged.samara"
-    damaged.write_bytes(pack_release(changed))
-    home = trusting_home(tmp_path / "home", shelved)
-    done = samara(home, "pull", damaged, *LOCAL)
-    one_message(done, status)
-    assert not home.partials.exists()
 
 
 def test_to_a_folder_where_another_file_has_that_name(tmp_path: Path) -> None:

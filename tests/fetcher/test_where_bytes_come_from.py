@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,7 +99,7 @@ def test_two_mirrors_of_one_kind_are_counted_apart(tmp_path: Path) -> None:
     [
         ("404", "404"),
         ("503", "503"),
-        ("shorter-file", "HTTP range"),
+        ("shorter-file", "range|416"),  # libtorrent says it in either of two ways
         ("gone", "refused"),
     ],
 )
@@ -118,7 +119,7 @@ def test_a_mirror_that_fails_is_named_and_peers_complete_the_pull(
     with seeding(shelved, up=10_000_000) as peer:
         done = pulled(home, shelved.file, options(peer.endpoint))
     assert [(item.kind, item.source) for item in done.rejected] == [("mirror", url)]
-    assert reason in done.rejected[0].reason
+    assert re.search(reason, done.rejected[0].reason, re.IGNORECASE)
     assert done.bytes_from_peers == SIZE
     assert_pulled(home, shelved)
 
@@ -159,7 +160,7 @@ def test_dead_sources_only_end_the_pull_with_their_names_and_keep_progress(
     assert partial_data(home, shelved.only).with_name("record").exists()
 
     served.status = 404
-    pull = Pull(home, shelved.file, options(("127.0.0.1", free_port()), give_up_after=1.0))
+    pull = Pull(home, shelved.file, options(("127.0.0.99", free_port()), give_up_after=1.0))
     error = pull.error()
     assert error.exit_code is ExitCode.NETWORK
     assert served.of("blob.bin") in str(error)

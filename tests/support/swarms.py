@@ -57,6 +57,8 @@ def lying(published: Shelf, bytes_at: Path, *, up: int = 0, host: str = LIAR) ->
     with Swarm(loopback(host, up=up)) as swarm:
         name = swarm.add_fetch(published.torrent, bytes_at, [True] * published.only.piece_count)
         swarm.begin(name, ())
+        # it would come back from 127.0.0.1, where the honest ones are, and get them banned with it
+        swarm._session.apply_settings({"seeding_outgoing_connections": False})
         yield Peer(swarm=swarm, names=(name,), endpoint=_endpoint(swarm))
 
 
