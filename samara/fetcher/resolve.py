@@ -172,6 +172,7 @@ def _download(url: str) -> bytes:
             data = _read_in_time(answer)
             length = answer.headers.get("Content-Length")
     except urllib.error.HTTPError as error:
+        error.close()  # it holds the connection
         if error.code in {404, 410}:
             raise NotFoundError(f"{url} is not there (HTTP {error.code})") from None
         raise NetworkError(f"{url} answered HTTP {error.code}", next_step="try again later") from None

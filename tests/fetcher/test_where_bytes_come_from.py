@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 from support.mirrors import Mirror, mirror
-from support.pulls import Pull, options, pulled
-from support.swarms import seeding
+from support.pulls import Pull, has_reached, options, pulled
+from support.swarms import seeding, seeding_part
 from support.world import MIB, PIECE, Shelf, assert_pulled, one_blob, partial_data, random_file, shelf, trusting_home
 
 from samara.schemas.errors import ExitCode
 from samara.schemas.events import PullProgress, SourceRejected
+from samara.schemas.manifest import INLINE_LIMIT
 from samara.seeder.swarm import Swarm, SwarmOptions
 
 SIZE = 4 * MIB
+# where files stop to travel inline, and around the borders of pieces and blocks
+EDGES = [INLINE_LIMIT + 1, PIECE - 1, PIECE, PIECE + 1, 4 * MIB - 1, 4 * MIB + 1]
 
 
 @pytest.fixture
@@ -148,15 +151,13 @@ def test_dead_sources_only_end_the_pull_with_their_names_and_keep_progress(
     tmp_path: Path, shelved: Shelf, served: Mirror
 ) -> None:
     home = trusting_home(tmp_path / "home", shelved)
-    with seeding(shelved, up=10_000_000) as peer:
+    with seeding_part(shelved, shelved.only.piece_count // 2) as peer:
         pull = Pull(home, shelved.file, options(peer.endpoint, mirrors=False, give_up_after=1.0))
-        pull.expect(PullProgress, lambda progress: progress.done >= 4 * PIECE)
-    pull.expect(PullProgress, lambda progress: progress.peers == 0)
+        pull.expect(PullProgress, has_reached(0.5))
     error = pull.error()
     assert error.exit_code is ExitCode.NETWORK
     assert peer.text in str(error)
     assert "kept" in str(error)
-    kept = max(progress.done for progress in pull.of(PullProgress))
     assert partial_data(home, shelved.only).with_name("record").exists()
 
     served.status = 404
@@ -169,7 +170,7 @@ def test_dead_sources_only_end_the_pull_with_their_names_and_keep_progress(
 
     served.status = None
     done = pulled(home, shelved.file, options(peer_to_peer=False))
-    assert done.bytes_reused >= kept - PIECE
+    assert done.bytes_reused == SIZE // 2
     assert_pulled(home, shelved)
 
 
@@ -210,22 +211,51 @@ def test_a_peer_that_starts_late_is_found(tmp_path: Path, shelved: Shelf) -> Non
 
 
 def test_many_files_come_together(tmp_path: Path) -> None:
-    """Several blobs, two of them alike, one so small that it travels inside the manifest."""
+    """Several blobs, two of them alike, some so small that they travel inside the manifest, some at a size's edge."""
     files = tmp_path / "files"
     sources = [
         random_file(files / "one.bin", 3 * MIB + 17, seed=1),
         random_file(files / "two.bin", 2 * MIB, seed=2),
         random_file(files / "two-again.bin", 2 * MIB, seed=2),
         random_file(files / "config.json", 300, seed=3),
-        random_file(files / "one-piece.bin", PIECE, seed=4),
+        random_file(files / "largest-inline.bin", INLINE_LIMIT, seed=4),
+        *(random_file(files / f"{size}.bin", size, seed=size) for size in EDGES),
     ]
     shelved = shelf(tmp_path, sources)
     home = trusting_home(tmp_path / "home", shelved)
     distinct = sum({file.b3: file.size for file in shelved.release.files}.values())
     with seeding(shelved) as peer:
         done = pulled(home, shelved.file, options(peer.endpoint))
-        assert peer.uploaded == distinct - 300
-    assert done.bytes_from_peers == distinct - 300
+        assert peer.uploaded == distinct - 300 - INLINE_LIMIT
+    assert done.bytes_from_peers == distinct - 300 - INLINE_LIMIT
     assert done.bytes_total == shelved.size
     assert [file.path for file in done.files] == [source.name for source in sources]
     assert_pulled(home, shelved)
+
+
+def test_everything_from_one_web_server(tmp_path: Path, shelved: Shelf, served: Mirror) -> None:
+    """The release file by its URL, the bytes from the mirror it names: plain HTTP is enough."""
+    (served.folder / "blob.samara").write_bytes(shelved.file.read_bytes())
+    home = trusting_home(tmp_path / "home", shelved)
+    done = pulled(home, served.of("blob.samara"), options())
+    assert done.bytes_from_mirrors == SIZE
+    assert_pulled(home, shelved)
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, ExitCode.NOT_FOUND), (503, ExitCode.NETWORK)])
+def test_a_release_file_that_is_not_there(
+    tmp_path: Path, shelved: Shelf, served: Mirror, status: int, code: ExitCode
+) -> None:
+    served.status = status
+    error = Pull(trusting_home(tmp_path / "home", shelved), served.of("blob.samara"), options()).error()
+    assert error.exit_code is code
+    assert served.of("blob.samara") in str(error)
+    assert str(status) in str(error)
+
+
+def test_a_release_file_that_ends_early(tmp_path: Path, shelved: Shelf, served: Mirror) -> None:
+    (served.folder / "blob.samara").write_bytes(shelved.file.read_bytes() * 50)
+    served.ends_after = 1
+    error = Pull(trusting_home(tmp_path / "home", shelved), served.of("blob.samara"), options()).error()
+    assert error.exit_code is ExitCode.NETWORK
+    assert "ended early" in str(error)

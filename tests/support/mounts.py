@@ -45,7 +45,7 @@ def small_disk(place: Path, mebibytes: int) -> None:
 
 def read_only(place: Path) -> None:
     """Make a mounted disk read-only."""
-    _mount("-o", "remount,ro", str(place))
+    _mount("-o", "remount,bind,ro", str(place))  # "bind": the mount, not the filesystem, which a user may not change
 
 
 def fill(place: Path) -> Path:
