@@ -10,5 +10,5 @@ pytest_plugins = ["skips"]
 settings.register_profile("samara", deadline=None)
 settings.load_profile("samara")
 
-# A job that a shell started in the background ignores Ctrl-C, and so would every process that a test starts to press it.
+# A job that a shell started in the background ignores Ctrl-C, and so would every process a test starts to press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -161,7 +161,7 @@ def test_dead_sources_only_end_the_pull_with_their_names_and_keep_progress(
     assert partial_data(home, shelved.only).with_name("record").exists()
 
     served.status = 404
-    pull = Pull(home, shelved.file, options(("127.0.0.99", free_port()), give_up_after=1.0))
+    pull = Pull(home, shelved.file, options(("127.0.0.99", free_port()), give_up_after=3.0))
     error = pull.error()
     assert error.exit_code is ExitCode.NETWORK
     assert served.of("blob.bin") in str(error)
