@@ -4,6 +4,7 @@
     swarms      seeders and liars as libtorrent sessions in this process
     pulls       one pull in a thread of this process
     processes   `samara` as a process of its own, read line by line
+    mounts      disks of a test's own: small, full, read-only
     mirrors     an HTTP server with ranges that can lie, refuse or stop early
 
 Everything that waits takes a limit and fails with what it has seen so far; nothing sleeps. Loopback addresses only.

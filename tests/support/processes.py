@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 from samara.registry.home import ENV_HOME, Home
@@ -194,8 +193,3 @@ def seed_process(home: Home, *arguments: object, listen: str = "127.0.0.1:0") ->
 def seeds(path: str) -> Callable[[Line], bool]:
     """Whether a seed_table has a row for a file of that name."""
     return lambda table: any(row["path"] == path for row in table["rows"])
-
-
-def executable_exists(path: Path) -> bool:
-    """Whether a program can be started."""
-    return path.is_file() and os.access(path, os.X_OK)
