@@ -140,13 +140,46 @@ def single_leaf_v2_info(name: str, data: bytes) -> bytes:
     """The v2-only info dict of one small file (≤ 16 KiB): what a publisher's identity is the infohash of."""
     if not 0 < len(data) <= LEAF:
         raise MalformedError(f"{name} must fit one Merkle leaf", expected=f"1…{LEAF} bytes", actual=f"{len(data)}")
-    root = hashlib.sha256(data).digest()
+    return _one_piece_v2_info(name, data)
+
+
+MAX_SMALL_FILE = MAX_PIECE  # one piece: its Merkle root alone checks it, so a magnet link needs no piece layer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmallTorrent:
+    """A v2-only torrent of one small file. `v2`: its infohash, 64 hex digits; `data`: the whole .torrent."""
+
+    name: str
+    size: int
+    v2: str
+    data: bytes
+
+
+def small_torrent(name: str, data: bytes) -> SmallTorrent:
+    """The v2-only torrent of a file of at most one piece (16 MiB): how metadata travels from peer to peer (BEP 52).
+
+    A pure function of name and bytes. Piece length: the smallest power of two that holds the file, at least 16 KiB.
+    Raises MalformedError for an empty or larger file.
+    """
+    if not 0 < len(data) <= MAX_SMALL_FILE:
+        raise MalformedError(f"{name} must fit one piece", expected=f"1…{MAX_SMALL_FILE} bytes", actual=len(data))
+    info = _one_piece_v2_info(name, data)
+    v2 = hashlib.sha256(info).hexdigest()
+    return SmallTorrent(name=name, size=len(data), v2=v2, data=b"d4:info" + info + b"e")
+
+
+def _one_piece_v2_info(name: str, data: bytes) -> bytes:
+    piece_length = LEAF
+    while piece_length < len(data):
+        piece_length *= 2
+    leaves = [hashlib.sha256(data[at : at + LEAF]).digest() for at in range(0, len(data), LEAF)]
     return bencode(
         {
-            "file tree": {name: {"": {"length": len(data), "pieces root": root}}},
+            "file tree": {name: {"": {"length": len(data), "pieces root": merkle_root(leaves, pad=bytes(32))}}},
             "meta version": 2,
             "name": name,
-            "piece length": LEAF,
+            "piece length": piece_length,
         }
     )
 

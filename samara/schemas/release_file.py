@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import zstandard
 
-from samara.schemas.bittorrent import MAX_TORRENT_BYTES
+from samara.schemas.bittorrent import MAX_SMALL_FILE, MAX_TORRENT_BYTES
 from samara.schemas.envelope import (
     MAX_PAYLOAD_BYTES,
     Envelope,
@@ -44,15 +44,7 @@ class ReleaseBundle:
 
 def pack_release(bundle: ReleaseBundle) -> bytes:
     """ReleaseBundle → file bytes; the same bundle always gives the same JSON."""
-    body = canonical_json(
-        {
-            "format": FORMAT,
-            "roots": [base64.b64encode(root).decode() for root in bundle.roots],
-            "envelope": bundle.envelope.as_dict(),
-            "torrents": [base64.b64encode(torrent).decode() for torrent in bundle.torrents],
-        }
-    )
-    return zstandard.ZstdCompressor(level=9).compress(body)
+    return zstandard.ZstdCompressor(level=9).compress(canonical_json(_as_json(bundle, roots=bundle.roots)))
 
 
 def unpack_release(data: bytes) -> ReleaseBundle:
@@ -61,7 +53,20 @@ def unpack_release(data: bytes) -> ReleaseBundle:
         raise MalformedError("release file too large", expected=f"≤ {MAX_COMPRESSED_BYTES} bytes", actual=len(data))
     if not data.startswith(ZSTD_MAGIC):
         raise MalformedError("not a .samara file", expected="zstd data", actual=repr(data[:4]))
-    value = strict_json(_decompress(data), "release file")
+    return _from_json(_decompress(data))
+
+
+def _as_json(bundle: ReleaseBundle, *, roots: tuple[bytes, ...]) -> dict[str, object]:
+    return {
+        "format": FORMAT,
+        "roots": [base64.b64encode(root).decode() for root in roots],
+        "envelope": bundle.envelope.as_dict(),
+        "torrents": [base64.b64encode(torrent).decode() for torrent in bundle.torrents],
+    }
+
+
+def _from_json(data: bytes | bytearray) -> ReleaseBundle:
+    value = strict_json(data, "release file")
     if not isinstance(value, dict):
         raise MalformedError("release file is not a JSON object")
     if value.get("format") != FORMAT:
@@ -73,6 +78,26 @@ def unpack_release(data: bytes) -> ReleaseBundle:
         envelope=parse_envelope(value.get("envelope")),
         torrents=_list_of_bytes(value.get("torrents"), "torrents", at_most=4096, each=MAX_TORRENT_BYTES),
     )
+
+
+def pack_release_object(bundle: ReleaseBundle) -> bytes:
+    """The same JSON uncompressed and without roots: what a release's own swarm carries, named by the catalog.
+
+    Roots come with the catalog; leaving them out keeps the bytes, hence the swarm, the same when keys rotate.
+    """
+    return canonical_json(_as_json(bundle, roots=()))
+
+
+def unpack_release_object(data: bytes) -> ReleaseBundle:
+    """What `pack_release_object` wrote → ReleaseBundle, still unproven. Raises MalformedError."""
+    if len(data) > MAX_SMALL_FILE:
+        raise MalformedError("release object too large", expected=f"≤ {MAX_SMALL_FILE} bytes", actual=len(data))
+    return _from_json(data)
+
+
+def release_object_name(manifest_hex: str) -> str:
+    """The file name of a release object in its swarm and in a folder that serves it."""
+    return f"{manifest_hex}.release.json"
 
 
 def _decompress(data: bytes) -> bytearray:
