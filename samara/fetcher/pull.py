@@ -36,7 +36,8 @@ from samara.schemas.events import (
     ignore,
 )
 from samara.schemas.manifest import ReleaseFile
-from samara.seeder.swarm import EventsLost, Flushed, Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm_events import EventsLost, Flushed
 
 if TYPE_CHECKING:
     from samara.registry.index import Index

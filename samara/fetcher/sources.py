@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from samara.seeder.swarm import SourceBytes
+from samara.seeder.swarm_events import SourceBytes
 
 
 class SourceLedger:

@@ -28,7 +28,8 @@ from samara.schemas.errors import IntegrityError
 from samara.schemas.events import Note, OnEvent, Reached, SourceRejected
 from samara.schemas.manifest import Block, ReleaseFile
 from samara.schemas.ranges import Bitmap, Coverage
-from samara.seeder.swarm import (
+from samara.seeder.swarm import Swarm
+from samara.seeder.swarm_events import (
     WRONG_BYTES,
     DiskFailed,
     EventsLost,
@@ -37,7 +38,6 @@ from samara.seeder.swarm import (
     MirrorFailed,
     PeerBanned,
     PieceFinished,
-    Swarm,
     SwarmEvent,
 )
 

@@ -12,14 +12,14 @@ from samara.fetcher.transfer import State, Transfer
 from samara.schemas.errors import NetworkError
 from samara.schemas.events import PullProgress
 from samara.schemas.rates import RateMeter
-from samara.seeder.swarm import (
+from samara.seeder.swarm import Swarm
+from samara.seeder.swarm_events import (
     WRONG_BYTES,
     Downloading,
     ListenFailed,
     MirrorFailed,
     PeerBanned,
     PeerLost,
-    Swarm,
     SwarmEvent,
 )
 

@@ -27,16 +27,15 @@ from samara.schemas.events import Listening, Note, OnEvent, SeedRow, SeedTable, 
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import hash_file, open_source
 from samara.seeder.progress import hash_progress
-from samara.seeder.swarm import (
+from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm_events import (
     DiskFailed,
     Downloading,
     ListenFailed,
     ListeningOn,
     PeerBanned,
     PieceFailed,
-    Swarm,
     SwarmEvent,
-    SwarmOptions,
 )
 
 TABLE_EVERY = 1.0  # seconds between SeedTable events

@@ -28,6 +28,24 @@ from samara.schemas.errors import MalformedError, NetworkError, UsageError
 from samara.schemas.rates import MAX_RATE
 from samara.seeder.mirrors import MirrorBook
 from samara.seeder.profiles import PROFILES, Profile
+from samara.seeder.swarm_events import (
+    WRONG_BYTES,
+    DiskFailed,
+    Downloading,
+    EventsLost,
+    Finished,
+    Flushed,
+    ListenFailed,
+    ListeningOn,
+    MirrorFailed,
+    PeerBanned,
+    PeerLost,
+    PieceFailed,
+    PieceFinished,
+    SourceBytes,
+    SwarmEvent,
+    TorrentStatus,
+)
 from samara.seeder.torrent import torrent_info
 
 _USER_AGENT = "samara"
@@ -42,7 +60,6 @@ _ALERTS = (
 
 
 HANDFUL = 0.01  # seconds between two looks at what has happened
-WRONG_BYTES = "sent wrong bytes and was banned"
 ANY_ADDRESS = ("0.0.0.0:0", "[::]:0")  # every interface, ports chosen by the system
 
 
@@ -70,125 +87,6 @@ class SwarmOptions:
     def mirrors_only(self) -> SwarmOptions:
         """The same, neither finding nor accepting peers."""
         return replace(self.without_discovery(), listen=())
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SwarmEvent:
-    """Base of what a session reports. `torrent` is the v2 infohash (64 hex), empty for the session itself."""
-
-    torrent: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PieceFinished(SwarmEvent):
-    """A piece passed BEP 52's check. Its bytes may reach the file a little later."""
-
-    piece: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PieceFailed(SwarmEvent):
-    """A piece failed its check and will be fetched again."""
-
-    piece: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PeerBanned(SwarmEvent):
-    """A peer sent wrong bytes and is not asked again."""
-
-    endpoint: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MirrorFailed(SwarmEvent):
-    """A mirror gave an error or wrong bytes; at least for a while it is not asked again."""
-
-    url: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Downloading(SwarmEvent):
-    """The torrent is ready for peers."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finished(SwarmEvent):
-    """Every piece has passed its check. Flush before reading."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Flushed(SwarmEvent):
-    """Every piece that was finished when `flush` was called is in the file."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DiskFailed(SwarmEvent):
-    """Reading or writing the file failed; the torrent stands still."""
-
-    errno: int
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListeningOn(SwarmEvent):
-    """The session accepts connections at an endpoint."""
-
-    endpoint: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ListenFailed(SwarmEvent):
-    """An address can't be listened on."""
-
-    endpoint: str
-    message: str
-
-    @property
-    def was_chosen(self) -> bool:
-        """Whether somebody asked for this port. Of the ports the system chooses not every one must work: no IPv6."""
-        return parse_endpoint(self.endpoint)[1] != 0
-
-    def as_error(self) -> NetworkError:
-        """The same as an error."""
-        return NetworkError(
-            f"can't listen on {self.endpoint} ({self.message})", next_step="choose another --listen address"
-        )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PeerLost(SwarmEvent):
-    """A connection ended, or could not be made."""
-
-    endpoint: str
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EventsLost(SwarmEvent):
-    """More happened than the session's queue could hold: what is known of any torrent may be out of date."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TorrentStatus:
-    """Where one torrent stands. Bytes and bytes per second."""
-
-    peers: int
-    down_rate: int
-    up_rate: int
-    downloaded: int
-    uploaded: int
-    wasted: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourceBytes:
-    """Payload received so far from one open connection. `source`: its HOST:PORT."""
-
-    source: str
-    is_mirror: bool
-    downloaded: int
 
 
 class Swarm:

@@ -11,7 +11,8 @@ from support.swarms import seeding
 from support.world import MIB, assert_pulled, one_blob, trusting_home
 
 from samara.seeder.profiles import PROFILES
-from samara.seeder.swarm import EventsLost, Swarm
+from samara.seeder.swarm import Swarm
+from samara.seeder.swarm_events import EventsLost
 
 
 def test_a_pull_whose_events_are_lost_still_ends_whole(tmp_path: Path) -> None:

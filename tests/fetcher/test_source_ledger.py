@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samara.fetcher.sources import SourceLedger
-from samara.seeder.swarm import SourceBytes
+from samara.seeder.swarm_events import SourceBytes
 
 
 def peer(name: str, downloaded: int) -> SourceBytes:

@@ -12,7 +12,8 @@ from samara.fetcher.sources import SourceLedger
 from samara.fetcher.transfer import State, Transfer
 from samara.fetcher.watch import RETELL_EVERY, UTP_AFTER, Watch
 from samara.schemas.errors import NetworkError
-from samara.seeder.swarm import Downloading, ListenFailed, MirrorFailed, PeerBanned, PeerLost, Swarm
+from samara.seeder.swarm import Swarm
+from samara.seeder.swarm_events import Downloading, ListenFailed, MirrorFailed, PeerBanned, PeerLost
 
 PEER = ("192.0.2.1", 6901)
 GIVE_UP = 60.0

@@ -13,7 +13,8 @@ from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import NetworkError, UsageError
 from samara.schemas.events import Event, Listening, Warned
 from samara.seeder.seed import _Seeder
-from samara.seeder.swarm import ListenFailed, ListeningOn, Swarm, SwarmEvent, SwarmOptions
+from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm_events import ListenFailed, ListeningOn, SwarmEvent
 
 
 def free_port() -> int:
