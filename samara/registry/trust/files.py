@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors, make_folder
-from samara.schemas.errors import StoreError
+from samara.schemas.errors import MalformedError, StoreError
 
 LOCK_SECONDS = 30.0
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
@@ -18,6 +18,14 @@ _TIME = "%Y-%m-%dT%H:%M:%SZ"
 def time_text(moment: datetime) -> str:
     """An aware time as `2026-01-31T12:00:00Z`."""
     return moment.astimezone(UTC).strftime(_TIME)
+
+
+def parse_time(text: str) -> datetime:
+    """`2026-01-31T12:00:00Z` → aware time. Raises MalformedError."""
+    try:
+        return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+    except (ValueError, TypeError):
+        raise MalformedError("not a time", expected="like 2026-01-31T12:00:00Z", actual=repr(text)[:40]) from None
 
 
 def read_small(path: Path, *, limit: int) -> bytes:

@@ -22,7 +22,15 @@ from securesystemslib.signer import (  # type: ignore[attr-defined]
     SSlibKey,
 )
 from securesystemslib.signer import Signature as LibrarySignature  # type: ignore[attr-defined]
-from tuf.api.metadata import Metadata, Root  # type: ignore[attr-defined]
+from tuf.api.metadata import (  # type: ignore[attr-defined]
+    Metadata,
+    MetaFile,
+    Root,
+    Snapshot,
+    TargetFile,
+    Targets,
+    Timestamp,
+)
 from tuf.api.serialization.json import JSONSerializer
 
 __all__ = [
@@ -34,11 +42,16 @@ __all__ = [
     "JSONSerializer",
     "KeySerializationEncryption",
     "LibrarySignature",
+    "MetaFile",
     "Metadata",
     "NoEncryption",
     "PrivateFormat",
     "Root",
     "SSlibKey",
+    "Snapshot",
+    "TargetFile",
+    "Targets",
+    "Timestamp",
     "UnsupportedAlgorithm",
     "VerificationError",
     "load_ssh_private_key",

@@ -12,7 +12,7 @@ import secrets
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -31,11 +31,17 @@ _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json\Z")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pin:
-    """One trusted publisher. `added`: when, as text (`2026-01-31T12:00:00Z`)."""
+    """One trusted publisher. `added`: when, as text (`2026-01-31T12:00:00Z`). `sources`: where to ask for its catalog.
+
+    `root`: (version, SHA-256 of the signed part as hex) of a newer root that trust was told to begin with; every chain
+    must pass through it, so that whoever stole keys retired before it can't lead a newcomer astray.
+    """
 
     alias: str
     identity: str
     added: str
+    sources: tuple[str, ...] = ()
+    root: tuple[int, str] | None = None
 
     @property
     def short(self) -> str:
@@ -80,8 +86,19 @@ class TrustFolder:
             raise self._unpinned(name, claimed_name)
         return pin
 
-    def add(self, alias: str, identity: str, *, now: datetime) -> Pin:
-        """Pin `identity` as `alias`; the same pair again changes nothing. Raises TrustError if either is taken."""
+    def add(
+        self,
+        alias: str,
+        identity: str,
+        *,
+        now: datetime,
+        sources: Sequence[str] = (),
+        root: tuple[int, str] | None = None,
+    ) -> Pin:
+        """Pin `identity` as `alias`; the same pair again changes nothing. Raises TrustError if either is taken.
+
+        `sources` and `root` as in Pin; for a pin that exists they are added to it.
+        """
         check_alias(alias)
         check_identity(identity)
         with locked(self.folder):
@@ -93,10 +110,22 @@ class TrustFolder:
             if mine is not None:
                 if mine.alias != alias:
                     raise _identity_taken(mine, alias)
-                return mine
-            pin = Pin(alias=alias, identity=identity, added=time_text(now))
+                pin = replace(
+                    mine, sources=tuple(dict.fromkeys((*mine.sources, *sources))), root=_later(mine.root, root)
+                )
+                if pin == mine:
+                    return mine
+            else:
+                pin = Pin(alias=alias, identity=identity, added=time_text(now), sources=tuple(sources), root=root)
             make_folder(self.folder / identity)
             sweep_leftovers(self.folder / identity)
+            write_durably(self._pin_file(identity), _pin_bytes(pin))
+        return pin
+
+    def set_sources(self, identity: str, sources: Sequence[str]) -> Pin:
+        """Where a pinned publisher's catalog is asked for from now on. Raises TrustError if it isn't pinned."""
+        with locked(self.folder):
+            pin = replace(self.resolve(identity), sources=tuple(dict.fromkeys(sources)))
             write_durably(self._pin_file(identity), _pin_bytes(pin))
         return pin
 
@@ -130,6 +159,7 @@ class TrustFolder:
             longest = stored.chain
         else:
             longest = _longest(stored.chain, verify_root_chain(identity, offered_roots))
+        self._require_told_root(identity, longest)
         if longest.version < stored.floor:
             raise TrustError(
                 f"root version {stored.floor} of {identity} was seen before, but its file here is damaged",
@@ -181,7 +211,12 @@ class TrustFolder:
             raise _damaged(path, identity)
         if not isinstance(alias, str) or not is_name(alias) or not isinstance(added, str):
             raise _damaged(path, identity)
-        return Pin(alias=alias, identity=identity, added=added)
+        sources, root = value.get("sources", []), value.get("root")
+        if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
+            raise _damaged(path, identity)
+        return Pin(
+            alias=alias, identity=identity, added=added, sources=tuple(sources), root=_root_of(root, path, identity)
+        )
 
     def _read_or_damaged(self, identity: str) -> Pin | None:
         """Like `_read`, but a damaged pin counts as none: adding it again repairs it."""
@@ -210,6 +245,26 @@ class TrustFolder:
         while len(roots) + 1 in numbers:
             roots.append(read_small(folder / f"{len(roots) + 1}.root.json", limit=MAX_ROOT_BYTES))
         return _Stored(chain=_longest_valid_prefix(identity, roots), floor=max(numbers, default=0))
+
+    def _require_told_root(self, identity: str, chain: RootChain) -> None:
+        """Raises TrustError for a chain beside the root that trust was told to begin with."""
+        pin = self._read_or_damaged(identity)
+        if pin is None or pin.root is None:
+            return
+        version, digest = pin.root
+        if chain.version < version:
+            raise TrustError(
+                f"these roots of {pin.alias} end before the one you told samara to begin with",
+                expected=f"version {version} at least", actual=chain.version,
+                next_step="get them from another source, or a newer .samara file",
+            )  # fmt: skip
+        found = chain.views[version - 1].signed_sha256.hex()
+        if found != digest:
+            raise TrustError(
+                f"root version {version} of {pin.alias} is not the one you told samara to begin with",
+                expected=f"sha256:{digest}", actual=f"sha256:{found}",
+                next_step="don't use this source: somebody may have stolen keys that were retired since",
+            )  # fmt: skip
 
     def _unpinned(self, name: str, claimed_name: str | None) -> TrustError:
         if not is_identity(name):
@@ -270,8 +325,31 @@ def _longest_valid_prefix(identity: str, roots: Sequence[bytes]) -> RootChain | 
 
 
 def _pin_bytes(pin: Pin) -> bytes:
-    value = {"format": PIN_FORMAT, "alias": pin.alias, "identity": pin.identity, "added": pin.added}
+    value: dict[str, object] = {
+        "format": PIN_FORMAT,
+        "alias": pin.alias,
+        "identity": pin.identity,
+        "added": pin.added,
+        "sources": list(pin.sources),
+    }
+    if pin.root is not None:
+        value["root"] = {"version": pin.root[0], "sha256": pin.root[1]}
     return canonical_json(value) + b"\n"
+
+
+def _root_of(value: object, path: Path, identity: str) -> tuple[int, str] | None:
+    if value is None:
+        return None
+    version, digest = (value.get("version"), value.get("sha256")) if isinstance(value, dict) else (None, None)
+    if not isinstance(version, int) or version < 1 or not isinstance(digest, str):
+        raise _damaged(path, identity)  # never as if there were none: it restricts whom we trust
+    return version, digest
+
+
+def _later(mine: tuple[int, str] | None, told: tuple[int, str] | None) -> tuple[int, str] | None:
+    if mine is None or told is None:
+        return told or mine
+    return max(mine, told)
 
 
 def _damaged(path: Path, identity: str) -> StoreError:

@@ -1,0 +1,195 @@
+"""A publisher's catalog as TUF metadata: write its next version, read one. Bytes in, frozen values out.
+
+Whoever only reads believes what it is given: `catalog_client` runs the TUF workflow first. The publisher reads its own
+files by `read_own`, which checks the signature of every entry it is about to sign again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from samara.registry.trust.files import parse_time, time_text
+from samara.registry.trust.keys import SecretKey
+from samara.registry.trust.roots import EXTENSION, SPEC_VERSION, RootChain
+from samara.schemas.catalog import Catalog, CatalogEntry, parse_entry
+from samara.schemas.envelope import strict_json
+from samara.schemas.errors import MalformedError, SamaraError, TrustError
+from samara.schemas.metadata_bundle import MetadataBundle
+
+if TYPE_CHECKING:
+    from samara.registry.trust.library import Metadata
+
+TARGETS_LIFETIME = timedelta(days=365)
+ONLINE_LIFETIME = timedelta(days=30)  # snapshot and timestamp
+LIFETIMES: Final = {"targets": TARGETS_LIFETIME, "snapshot": ONLINE_LIFETIME, "timestamp": ONLINE_LIFETIME}
+
+
+def write_catalog(
+    chain: RootChain,
+    entries: Mapping[str, CatalogEntry],
+    previous: MetadataBundle | None,
+    *,
+    signers: Sequence[SecretKey],
+    now: datetime,
+) -> MetadataBundle:
+    """The next version of a catalog, signed: a new timestamp always, snapshot and targets where they need one.
+
+    Targets are kept as they are while their entries, their keys and half of their time remain. `previous`: the
+    publisher's own files, already believed. Raises TrustError when the keys at hand don't reach a role's threshold.
+    """
+    from samara.registry.trust.library import MetaFile, Snapshot, TargetFile, Targets, Timestamp
+
+    old = None if previous is None else read_catalog(chain.identity, previous)
+    targets_bytes, targets_version = None if previous is None else previous.targets, 0
+    if old is not None:
+        targets_version = old.versions["targets"]
+        fresh = old.expiries["targets"] - now > TARGETS_LIFETIME / 2
+        if dict(old.entries) != dict(entries) or not fresh or not _is_signed(chain, "targets", previous):
+            targets_bytes = None
+    if targets_bytes is None:
+        targets_version += 1
+        targets = Targets(
+            version=targets_version,
+            spec_version=SPEC_VERSION,
+            expires=_expiry(now, TARGETS_LIFETIME),
+            targets={
+                path: TargetFile(
+                    length=entry.length,
+                    hashes={"sha256": entry.sha256},
+                    path=path,
+                    unrecognized_fields={"custom": entry.custom()},
+                )
+                for path, entry in sorted(entries.items())
+            },
+        )
+        targets_bytes = _signed(chain, "targets", targets, signers)
+    snapshot = Snapshot(
+        version=(0 if old is None else old.versions["snapshot"]) + 1,
+        spec_version=SPEC_VERSION,
+        expires=_expiry(now, ONLINE_LIFETIME),
+        meta={"targets.json": _meta(MetaFile, targets_version, targets_bytes)},
+    )
+    snapshot_bytes = _signed(chain, "snapshot", snapshot, signers)
+    timestamp = Timestamp(
+        version=(0 if old is None else old.versions["timestamp"]) + 1,
+        spec_version=SPEC_VERSION,
+        expires=_expiry(now, ONLINE_LIFETIME),
+        snapshot_meta=_meta(MetaFile, snapshot.version, snapshot_bytes),
+        unrecognized_fields={EXTENSION: {"v": 1, "signed": time_text(now)}},
+    )
+    timestamp_bytes = _signed(chain, "timestamp", timestamp, signers)
+    return MetadataBundle(
+        roots=chain.roots, timestamp=timestamp_bytes, snapshot=snapshot_bytes, targets=targets_bytes
+    )  # fmt: skip
+
+
+def read_catalog(identity: str, bundle: MetadataBundle) -> Catalog:
+    """What a bundle's metadata says, believed as it is. Raises MalformedError."""
+    signed = {
+        "root": _signed_part(bundle.roots[-1], "root"),
+        "timestamp": _signed_part(bundle.timestamp, "timestamp"),
+        "snapshot": _signed_part(bundle.snapshot, "snapshot"),
+        "targets": _signed_part(bundle.targets, "targets"),
+    }
+    with _shaped("catalog"):
+        targets: dict[str, dict[str, Any]] = signed["targets"]["targets"]
+        entries = {
+            path: parse_entry(path, length=found["length"], hashes=found["hashes"], custom=found.get("custom"))
+            for path, found in targets.items()
+        }
+        said = signed["timestamp"].get(EXTENSION)
+        when = said.get("signed") if isinstance(said, dict) else None
+        return Catalog(
+            identity=identity,
+            versions={role: int(part["version"]) for role, part in signed.items()},
+            expiries={role: parse_time(part["expires"]) for role, part in signed.items()},
+            signed=parse_time(when) if isinstance(when, str) else None,
+            entries=entries,
+        )
+
+
+def read_own(chain: RootChain, bundle: MetadataBundle) -> Catalog:
+    """A publisher's own catalog, from its own disk: entries that no key of its own ever signed are refused."""
+    if not any(is_signed_by(root, "targets", bundle.targets) for root in reversed(chain.roots)):
+        raise TrustError(
+            f"the catalog of {chain.identity} on this disk is not signed by any key it ever had",
+            next_step="it was changed or is damaged: run `samara publisher sync NAME`, or restore the folder",
+        )
+    return read_catalog(chain.identity, bundle)
+
+
+def signed_digest(metadata: bytes) -> tuple[int, str]:
+    """(version, SHA-256 of the canonical signed part) of one metadata file: the same whatever signatures it carries."""
+    from samara.registry.trust.library import Metadata
+
+    with _shaped("metadata"):
+        parsed: Metadata[Any] = Metadata.from_bytes(metadata)
+        return int(parsed.signed.version), hashlib.sha256(parsed.signed_bytes).hexdigest()
+
+
+def is_signed_by(root: bytes, role: str, data: bytes) -> bool:
+    """Whether enough of `role`'s keys in a root have signed a metadata file. Raises MalformedError."""
+    from samara.registry.trust.library import Metadata
+
+    with _shaped(role):
+        parsed: Metadata[Any] = Metadata.from_bytes(data)
+        keeper: Any = Metadata.from_bytes(root).signed
+        return bool(keeper.get_verification_result(role, parsed.signed_bytes, parsed.signatures))
+
+
+def refresh_due(catalog: Catalog, now: datetime) -> bool:
+    """Whether a role that the online key signs has passed half of its time (DESIGN §4)."""
+    return any(catalog.expiries[role] - now < lifetime / 2 for role, lifetime in LIFETIMES.items())
+
+
+def _expiry(now: datetime, lifetime: timedelta) -> datetime:
+    return (now.astimezone(UTC) + lifetime).replace(microsecond=0)
+
+
+def _meta(kind: Any, version: int, data: bytes) -> Any:
+    """With length and digest: whoever has two snapshots of one version has two timestamps, and is caught by that."""
+    return kind(version=version, length=len(data), hashes={"sha256": hashlib.sha256(data).hexdigest()})
+
+
+def _signed(chain: RootChain, role: str, part: Any, signers: Sequence[SecretKey]) -> bytes:
+    from samara.registry.trust.library import JSONSerializer, Metadata
+
+    allowed = set(chain.newest.keys_of(role).values())
+    chosen = [key for key in signers if key.public in allowed]
+    needed = chain.newest.roles[role].threshold
+    if len(chosen) < needed:
+        raise TrustError(
+            f"too few keys here to sign {role} metadata", expected=f"{needed} of the {role} role's keys",
+            actual=len(chosen), next_step="put the missing key files back (see: samara publisher show)",
+        )  # fmt: skip
+    metadata = Metadata(part)
+    for key in chosen:
+        metadata.sign(key.signer(), append=True)
+    return metadata.to_bytes(JSONSerializer(compact=True))
+
+
+def _is_signed(chain: RootChain, role: str, bundle: MetadataBundle | None) -> bool:
+    return bundle is not None and is_signed_by(chain.roots[-1], role, bundle.targets)
+
+
+def _signed_part(data: bytes, role: str) -> dict[str, Any]:
+    value = strict_json(data, f"{role} metadata")
+    signed = value.get("signed") if isinstance(value, dict) else None
+    if not isinstance(signed, dict) or signed.get("_type") != role:
+        raise MalformedError(f"not {role} metadata")
+    return signed
+
+
+@contextlib.contextmanager
+def _shaped(what: str) -> Iterator[None]:
+    """Whatever odd input makes the library or a lookup raise → MalformedError."""
+    try:
+        yield
+    except SamaraError:
+        raise
+    except Exception as error:
+        raise MalformedError(f"{what} can't be read ({type(error).__name__}: {str(error)[:120]})") from None
