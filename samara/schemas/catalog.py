@@ -6,9 +6,10 @@ It is TUF targets metadata (TUF §4.5): path `model/tag` → length and SHA-256 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from samara.schemas.digests import b3_raw
 from samara.schemas.errors import MalformedError, UsageError
@@ -61,6 +62,44 @@ class CatalogEntry:
         return {CUSTOM: found}
 
 
+class Entries(Mapping[str, CatalogEntry]):
+    """The entries of a catalog by path, each parsed when it is asked for: a catalog may have ten thousand.
+
+    `raw`: TUF's `targets`, path → {"length", "hashes", "custom"}. What is odd raises MalformedError when it is used.
+    """
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        self.raw = raw
+
+    def __getitem__(self, path: str) -> CatalogEntry:
+        found = self.raw[path]
+        if not isinstance(found, dict) or not isinstance(found.get("length"), int):
+            raise MalformedError("catalog entry without a length", actual=repr(path[:80]))
+        hashes = found.get("hashes")
+        return parse_entry(
+            path,
+            length=found["length"],
+            hashes=hashes if isinstance(hashes, dict) else {},
+            custom=found.get("custom"),
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.raw)
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    def mentioning(self, manifest: str) -> Iterator[CatalogEntry]:
+        """Entries that mean this manifest, or have meant it and took it back."""
+        for path, found in self.raw.items():
+            custom = found.get("custom") if isinstance(found, dict) else None
+            said = custom.get(CUSTOM) if isinstance(custom, dict) else None
+            if isinstance(said, dict) and (said.get("manifest") == manifest or "withdrawn" in said):
+                entry = self[path]
+                if manifest in {entry.manifest, *(one.manifest for one in entry.withdrawn)}:
+                    yield entry
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Catalog:
     """A whole catalog. `versions` and `expiries`: of each TUF role; `signed`: when its timestamp was, if it says so;
@@ -71,7 +110,7 @@ class Catalog:
     versions: Mapping[str, int]
     expiries: Mapping[str, datetime]
     signed: datetime | None
-    entries: Mapping[str, CatalogEntry] = field(repr=False)
+    entries: Entries = field(repr=False)
 
     @property
     def expires(self) -> datetime:
@@ -88,11 +127,11 @@ class Catalog:
 
     def of_manifest(self, manifest: str) -> CatalogEntry | None:
         """An entry that means this manifest now."""
-        return next((entry for entry in self.entries.values() if entry.manifest == manifest), None)
+        return next((entry for entry in self.entries.mentioning(manifest) if entry.manifest == manifest), None)
 
     def retraction(self, manifest: str) -> str | None:
         """Why a manifest was withdrawn, under whichever name; None if it wasn't."""
-        for entry in self.entries.values():
+        for entry in self.entries.mentioning(manifest):
             if entry.manifest == manifest and entry.retracted is not None:
                 return entry.retracted
             for one in entry.withdrawn:

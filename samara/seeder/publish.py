@@ -8,11 +8,12 @@ description again gives back the release that exists.
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from samara.registry.durable import TEMPORARY_PREFIX, io_errors, write_durably
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import stamp_at
-from samara.registry.trust.keys import AskPassphrase
+from samara.registry.trust.keys import AskPassphrase, SecretKey
+from samara.registry.trust.own_catalog import listing, own_catalog, update_catalog
 from samara.registry.trust.publishers import Publisher
-from samara.schemas.bittorrent import piece_length_for
-from samara.schemas.digests import b3_text, sha256_text
+from samara.schemas.bittorrent import piece_length_for, small_torrent
+from samara.schemas.catalog import CatalogEntry
+from samara.schemas.digests import b3_hex, b3_text, sha256_text
 from samara.schemas.envelope import Envelope
 from samara.schemas.errors import IntegrityError, NotFoundError, UsageError
 from samara.schemas.events import Note, OnEvent, Warned, ignore
@@ -45,7 +48,14 @@ from samara.schemas.manifest import (
     parse_manifest,
 )
 from samara.schemas.references import Reference
-from samara.schemas.release_file import SUFFIX, ZSTD_MAGIC, ReleaseBundle, pack_release
+from samara.schemas.release_file import (
+    SUFFIX,
+    ZSTD_MAGIC,
+    ReleaseBundle,
+    pack_release,
+    pack_release_object,
+    release_object_name,
+)
 from samara.schemas.stamps import Stamp
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import FileHashes, hash_file, open_source
@@ -104,8 +114,8 @@ def publish(
 ) -> Published:
     """Publish `files` as one release under `reference`, signed by `publisher`.
 
-    `now` stamps the manifest (SOURCE_DATE_EPOCH, then the clock, when None); `ask` is called for a passphrase if the
-    online key has one. Raises UsageError, NotFoundError,
+    The release's name in the publisher's catalog changes last. `now` stamps the manifest (SOURCE_DATE_EPOCH, then the
+    clock, when None); `ask` is called for a passphrase if the online key has one. Raises UsageError, NotFoundError,
     IntegrityError (a file changed while it was read), TrustError, StoreError or DiskFullError.
     """
     started = time.monotonic()
@@ -118,6 +128,7 @@ def publish(
     words = _words(reference.model, reference.tag, publisher, description, _created(now), mirrors)
     target = output or Path.cwd() / f"{reference.model}-{reference.tag}{SUFFIX}"
     _check_target(target)
+    keys = publisher.online_keys(ask)  # a wrong passphrase should be noticed before a terabyte is hashed
     with Index.open(home) as index:
         hashed = [
             _hash(source, name, mirrors[name], on_event) for source, name in zip(files, names, strict=True)
@@ -129,7 +140,7 @@ def publish(
             }
         )
         digests = [(b3_text(item.hashes.b3), sha256_text(item.hashes.sha256)) for item in hashed]
-        envelope, is_new = _sign(index, publisher, predicate, digests, ask)
+        envelope, is_new = _sign(index, publisher, predicate, digests, keys)
         release = parse_manifest(envelope.payload)
         torrents = {b3_text(item.hashes.b3): item.torrent for item in hashed if item.torrent is not None}
         _still_the_same(hashed)
@@ -146,6 +157,7 @@ def publish(
         torrents=tuple(torrents[f.b3] for f in _distinct(release) if f.b3 in torrents),
     )
     write_durably(target, pack_release(bundle))
+    list_in_catalog(home, publisher, bundle, keys=keys, now=moment)
     if not is_new:
         on_event(Note(message=f"unchanged: {reference} is already published as version {release.version}"))
     return Published(
@@ -154,6 +166,34 @@ def publish(
         is_new=is_new,
         bytes_hashed=sum(item.hashes.size for item in hashed),
         seconds=time.monotonic() - started,
+    )
+
+
+def list_in_catalog(
+    home: Home, publisher: Publisher, bundle: ReleaseBundle, *, keys: Sequence[SecretKey], now: float
+) -> None:
+    """Let the release's name mean it, from now on. Changes nothing if it does already."""
+    entry = entry_of(bundle)
+    state = own_catalog(publisher)
+    known = None if state is None else state.catalog.entries.get(entry.path)
+    if known is not None and replace(known, withdrawn=()) == entry:
+        return
+    update_catalog(home, publisher, listing(entry), signers=keys, now=datetime.fromtimestamp(now, UTC))
+
+
+def entry_of(bundle: ReleaseBundle) -> CatalogEntry:
+    """The catalog entry of a release under its own tag."""
+    payload = bundle.envelope.payload
+    release = parse_manifest(payload)
+    digest = b3_hex(release.digest)
+    return CatalogEntry(
+        model=release.model,
+        tag=release.tag,
+        manifest=release.digest,
+        length=len(payload),
+        sha256=hashlib.sha256(payload).hexdigest(),
+        release_v2=small_torrent(release_object_name(digest), pack_release_object(bundle)).v2,
+        version=release.version,
     )
 
 
@@ -290,7 +330,7 @@ def _sign(
     publisher: Publisher,
     predicate: Predicate,
     digests: list[tuple[str, str]],
-    ask: AskPassphrase | None,
+    keys: Sequence[SecretKey],
 ) -> tuple[Envelope, bool]:
     """Sign the predicate, unless the newest release under its tag says the same: then that one, unchanged."""
     known = index.release(publisher.identity, predicate.model, predicate.tag)
@@ -299,7 +339,7 @@ def _sign(
         same = predicate.model_copy(update={"version": old.version, "created": old.created})
         if build_payload(same, digests) == known.envelope.payload:
             return known.envelope, False
-    return publisher.sign(build_payload(predicate, digests), ask), True
+    return publisher.sign(build_payload(predicate, digests), keys), True
 
 
 def _still_the_same(hashed: Sequence[_HashedFile]) -> None:

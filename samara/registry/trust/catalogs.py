@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from samara.registry.trust.files import parse_time, time_text
 from samara.registry.trust.keys import SecretKey
 from samara.registry.trust.roots import EXTENSION, SPEC_VERSION, RootChain
-from samara.schemas.catalog import Catalog, CatalogEntry, parse_entry
+from samara.schemas.catalog import Catalog, CatalogEntry, Entries
 from samara.schemas.envelope import strict_json
 from samara.schemas.errors import MalformedError, SamaraError, TrustError
 from samara.schemas.metadata_bundle import MetadataBundle
@@ -25,46 +25,55 @@ if TYPE_CHECKING:
 
 TARGETS_LIFETIME = timedelta(days=365)
 ONLINE_LIFETIME = timedelta(days=30)  # snapshot and timestamp
+ZERO = timedelta()
 LIFETIMES: Final = {"targets": TARGETS_LIFETIME, "snapshot": ONLINE_LIFETIME, "timestamp": ONLINE_LIFETIME}
 
 
 def write_catalog(
     chain: RootChain,
-    entries: Mapping[str, CatalogEntry],
+    changes: Mapping[str, CatalogEntry | None],
     previous: MetadataBundle | None,
     *,
     signers: Sequence[SecretKey],
     now: datetime,
 ) -> MetadataBundle:
-    """The next version of a catalog, signed: a new timestamp always, snapshot and targets where they need one.
+    """The next version of a catalog, signed: a new timestamp and snapshot always, targets where they need one.
 
-    Targets are kept as they are while their entries, their keys and half of their time remain. `previous`: the
-    publisher's own files, already believed. Raises TrustError when the keys at hand don't reach a role's threshold.
+    `changes`: path → its new entry, None to remove it. Targets are kept as they are while their entries, their keys and
+    half of their time remain, and longer where the key that could sign them is kept elsewhere. `previous`: the
+    publisher's own files, already believed (`read_own`). Raises TrustError when the keys at hand don't reach a role's
+    threshold.
     """
     from samara.registry.trust.library import MetaFile, Snapshot, TargetFile, Targets, Timestamp
 
     old = None if previous is None else read_catalog(chain.identity, previous)
-    targets_bytes, targets_version = None if previous is None else previous.targets, 0
-    if old is not None:
-        targets_version = old.versions["targets"]
-        fresh = old.expiries["targets"] - now > TARGETS_LIFETIME / 2
-        if dict(old.entries) != dict(entries) or not fresh or not _is_signed(chain, "targets", previous):
-            targets_bytes = None
-    if targets_bytes is None:
+    entries: dict[str, Any] = {} if old is None else dict(old.entries.raw)
+    for path, entry in changes.items():
+        if entry is None:
+            entries.pop(path, None)
+        else:
+            entries[path] = {
+                "length": entry.length,
+                "hashes": {"sha256": entry.sha256},
+                "custom": entry.custom(),
+            }
+    targets_version = 0 if old is None else old.versions["targets"]
+    if (
+        previous is not None
+        and old is not None
+        and old.entries.raw == entries
+        and old.expiries["targets"] - now > (TARGETS_LIFETIME / 2 if _can_sign(chain, "targets", signers) else ZERO)
+        and is_signed_by(chain.roots[-1], "targets", previous.targets)
+    ):
+        targets_bytes = previous.targets
+    else:
         targets_version += 1
         targets = Targets(
             version=targets_version,
             spec_version=SPEC_VERSION,
             expires=_expiry(now, TARGETS_LIFETIME),
-            targets={
-                path: TargetFile(
-                    length=entry.length,
-                    hashes={"sha256": entry.sha256},
-                    path=path,
-                    unrecognized_fields={"custom": entry.custom()},
-                )
-                for path, entry in sorted(entries.items())
-            },
+            # from_dict takes its argument apart
+            targets={path: TargetFile.from_dict(dict(entries[path]), path) for path in sorted(entries)},
         )
         targets_bytes = _signed(chain, "targets", targets, signers)
     snapshot = Snapshot(
@@ -96,11 +105,9 @@ def read_catalog(identity: str, bundle: MetadataBundle) -> Catalog:
         "targets": _signed_part(bundle.targets, "targets"),
     }
     with _shaped("catalog"):
-        targets: dict[str, dict[str, Any]] = signed["targets"]["targets"]
-        entries = {
-            path: parse_entry(path, length=found["length"], hashes=found["hashes"], custom=found.get("custom"))
-            for path, found in targets.items()
-        }
+        targets = signed["targets"]["targets"]
+        if not isinstance(targets, dict):
+            raise MalformedError("targets metadata without targets")
         said = signed["timestamp"].get(EXTENSION)
         when = said.get("signed") if isinstance(said, dict) else None
         return Catalog(
@@ -108,7 +115,7 @@ def read_catalog(identity: str, bundle: MetadataBundle) -> Catalog:
             versions={role: int(part["version"]) for role, part in signed.items()},
             expiries={role: parse_time(part["expires"]) for role, part in signed.items()},
             signed=parse_time(when) if isinstance(when, str) else None,
-            entries=entries,
+            entries=Entries(targets),
         )
 
 
@@ -158,13 +165,12 @@ def _meta(kind: Any, version: int, data: bytes) -> Any:
 def _signed(chain: RootChain, role: str, part: Any, signers: Sequence[SecretKey]) -> bytes:
     from samara.registry.trust.library import JSONSerializer, Metadata
 
-    allowed = set(chain.newest.keys_of(role).values())
-    chosen = [key for key in signers if key.public in allowed]
-    needed = chain.newest.roles[role].threshold
-    if len(chosen) < needed:
+    chosen = _keys_for(chain, role, signers)
+    if not _can_sign(chain, role, signers):
         raise TrustError(
-            f"too few keys here to sign {role} metadata", expected=f"{needed} of the {role} role's keys",
-            actual=len(chosen), next_step="put the missing key files back (see: samara publisher show)",
+            f"too few keys here to sign {role} metadata",
+            expected=f"{chain.newest.roles[role].threshold} of the {role} role's keys", actual=len(chosen),
+            next_step="put the missing key files back (see: samara publisher show)",
         )  # fmt: skip
     metadata = Metadata(part)
     for key in chosen:
@@ -172,8 +178,13 @@ def _signed(chain: RootChain, role: str, part: Any, signers: Sequence[SecretKey]
     return metadata.to_bytes(JSONSerializer(compact=True))
 
 
-def _is_signed(chain: RootChain, role: str, bundle: MetadataBundle | None) -> bool:
-    return bundle is not None and is_signed_by(chain.roots[-1], role, bundle.targets)
+def _keys_for(chain: RootChain, role: str, signers: Sequence[SecretKey]) -> list[SecretKey]:
+    allowed = set(chain.newest.keys_of(role).values())
+    return [key for key in signers if key.public in allowed]
+
+
+def _can_sign(chain: RootChain, role: str, signers: Sequence[SecretKey]) -> bool:
+    return len(_keys_for(chain, role, signers)) >= chain.newest.roles[role].threshold
 
 
 def _signed_part(data: bytes, role: str) -> dict[str, Any]:

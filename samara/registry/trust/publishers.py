@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from samara.registry.trust.identity import identity_of
 from samara.registry.trust.keys import (
     KDF_ROUNDS,
     AskPassphrase,
+    SecretKey,
     is_sealed,
     key_id,
     load_key,
@@ -56,6 +57,7 @@ from samara.schemas.release_file import MAX_ROOT_BYTES
 PUBLISHER_FORMAT = "samara-publisher-1"
 _STATE_FILE = "publisher.json"
 _FOLDER_MODE = 0o700
+ONLINE_ROLES = ("targets", "snapshot", "timestamp")
 
 
 class _State(BaseModel):
@@ -85,26 +87,45 @@ class Publisher:
         """Where a key's file lies, or lay."""
         return self.folder / record.file
 
-    def sign(self, payload: bytes, ask: AskPassphrase | None = None) -> Envelope:
-        """Payload → envelope, signed by every targets key that is here; `ask` is called only for encrypted ones.
+    def open_keys(self, roles: Iterable[str], ask: AskPassphrase | None = None) -> tuple[SecretKey, ...]:
+        """Every key that is here of these TUF roles, or "beacon"; `ask` is called only for encrypted ones.
 
-        Raises TrustError if no targets key of the newest root is here, or for a passphrase that is wrong or missing.
+        Empty if none is here. Raises TrustError for a passphrase that is wrong or missing.
         """
-        allowed = set(self.chain.targets_keys.values())
-        records = [r for r in self.keys if r.public_bytes in allowed and self.key_path(r).exists()]
-        if not records:
+        root = self.chain.newest
+        allowed: set[bytes | None] = set()
+        for role in roles:
+            allowed |= {root.beacon} if role == "beacon" else set(root.keys_of(role).values())
+        return tuple(
+            self.open_key(record, ask)
+            for record in self.keys
+            if record.public_bytes in allowed and self.key_path(record).exists()
+        )
+
+    def open_key(self, record: KeyRecord, ask: AskPassphrase | None) -> SecretKey:
+        """One key of this publisher. Raises TrustError or NotFoundError."""
+        what = f"{record.file} of {self.name}"
+        key = load_key(self.key_path(record), ask, what=what)
+        if key.public != record.public_bytes:
+            raise TrustError(f"{what} holds another key", expected=record.public, actual=key.public.hex())
+        return key
+
+    def online_keys(self, ask: AskPassphrase | None = None) -> tuple[SecretKey, ...]:
+        """The keys that sign manifests and the catalog. Raises TrustError if too few for a manifest are here."""
+        keys = self.open_keys(ONLINE_ROLES, ask)
+        have = len({key.public for key in keys} & set(self.chain.targets_keys.values()))
+        if have < self.chain.targets_threshold:
             raise TrustError(
-                f"no key of {self.name} that may sign manifests is here", expected=f"a key file in {self.folder}",
+                f"too few keys of {self.name} that may sign manifests are here",
+                expected=f"{self.chain.targets_threshold} key file(s) in {self.folder}", actual=have,
                 next_step="put the online key back, or run `samara publisher import RECOVERY-FILE`",
             )  # fmt: skip
-        signers = []
-        for record in records:
-            what = f"{record.file} of {self.name}"
-            key = load_key(self.key_path(record), ask, what=what)
-            if key.public != record.public_bytes:
-                raise TrustError(f"{what} holds another key", expected=record.public, actual=key.public.hex())
-            signers.append(key)
-        return sign_payload(payload, signers)
+        return keys
+
+    def sign(self, payload: bytes, keys: Sequence[SecretKey]) -> Envelope:
+        """Payload → envelope, signed by every targets key among `keys`."""
+        allowed = set(self.chain.targets_keys.values())
+        return sign_payload(payload, [key for key in keys if key.public in allowed])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,24 +1,30 @@
 """A release that travels alone, checked against this machine's trust. Touches the trust folder only.
 
-`open_release` proves a `.samara` file's parts: the manifest by the pinned publisher's signature, the roots by the
-identity, each torrent by the manifest. Freshness is not checked: only a catalog knows whether a newer release exists,
-and whoever shows the result should say so.
+`open_release` proves the parts of one that travels alone: the manifest by the pinned publisher's signature, the roots
+by the identity, each torrent by the manifest. Freshness is not checked: whoever shows the result should say so.
+`open_listed` proves one by the publisher's catalog, which says what is current.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from samara.registry.trust.pins import Pin, TrustFolder
 from samara.registry.trust.roots import RootChain, verify_root_chain
-from samara.registry.trust.signing import verify_envelope
+from samara.registry.trust.signing import verify_envelope, verify_listed_envelope
 from samara.schemas.bittorrent import ParsedTorrent, blob_file_name, parse_blob_torrent
+from samara.schemas.catalog import CatalogEntry
+from samara.schemas.digests import b3
 from samara.schemas.envelope import Envelope
 from samara.schemas.errors import IntegrityError, MalformedError, SamaraError, TrustError
 from samara.schemas.manifest import Release, ReleaseFile, TorrentEntry, parse_manifest
-from samara.schemas.release_file import ReleaseBundle
+from samara.schemas.release_file import ReleaseBundle, pack_release_object
+
+if TYPE_CHECKING:
+    from samara.registry.trust.catalog_client import CatalogState
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +44,11 @@ class VerifiedRelease:
         """The same as a file to hand on, with every root known here and without anything unproven."""
         canonical = dict.fromkeys(torrent.canonical for torrent in self.torrents.values())
         return ReleaseBundle(roots=self.chain.roots, envelope=self.envelope, torrents=tuple(canonical))
+
+    @property
+    def release_object(self) -> bytes:
+        """The same as what its own swarm carries."""
+        return pack_release_object(self.bundle)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +79,43 @@ def open_release(bundle: ReleaseBundle, trust: TrustFolder) -> VerifiedRelease:
         pin=pin,
         chain=chain,
         signers=signers,
+        torrents=match_torrents(release.files, bundle.torrents),
+    )
+
+
+def open_listed(bundle: ReleaseBundle, entry: CatalogEntry, state: CatalogState, trust: TrustFolder) -> VerifiedRelease:
+    """Check a release against the entry of a verified catalog that names it.
+
+    Raises IntegrityError (other bytes than the catalog's), TrustError (not signed by a targets key of any of the
+    publisher's roots) or MalformedError.
+    """
+    payload = bundle.envelope.payload
+    facts = {
+        "length": (entry.length, len(payload)),
+        "SHA-256": (entry.sha256, hashlib.sha256(payload).hexdigest()),
+        "BLAKE3": (entry.manifest, b3(payload)),
+    }
+    for what, (expected, actual) in facts.items():
+        if expected != actual:
+            raise IntegrityError(
+                f"the manifest of {entry.path} is not the one its catalog names ({what})", expected=expected,
+                actual=actual, next_step="get it from another source",
+            )  # fmt: skip
+    release = parse_manifest(payload)
+    if (release.model, release.version) != (entry.model, entry.version):
+        raise TrustError(
+            f"the catalog's {entry.path} is another release", expected=f"{entry.model} version {entry.version}",
+            actual=f"{release.model} version {release.version}", next_step="tell its publisher",
+        )  # fmt: skip
+    pin = trust.resolve(state.chain.identity)
+    if release.identity != pin.identity:
+        raise TrustError("manifest names another publisher", expected=pin.identity, actual=release.identity)
+    return VerifiedRelease(
+        release=release,
+        envelope=bundle.envelope,
+        pin=pin,
+        chain=state.chain,
+        signers=verify_listed_envelope(bundle.envelope, state.chain),
         torrents=match_torrents(release.files, bundle.torrents),
     )
 

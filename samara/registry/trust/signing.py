@@ -31,6 +31,23 @@ def sign_payload(payload: bytes, signers: Sequence[SecretKey]) -> Envelope:
     )
 
 
+def verify_listed_envelope(envelope: Envelope, chain: RootChain) -> tuple[str, ...]:
+    """Like `verify_envelope`, for a manifest that the current catalog lists: any root of the chain may have named its
+    signers. Its publisher still stands by it, and need not sign everything again whenever a key changes.
+    """
+    problem: TrustError | None = None
+    for end in range(chain.version, 0, -1):
+        then = RootChain(identity=chain.identity, roots=chain.roots[:end], views=chain.views[:end])
+        if end < chain.version and then.newest.roles["targets"] == chain.views[end].roles["targets"]:
+            continue  # the same signers as in the next root
+        try:
+            return verify_envelope(envelope, then)
+        except TrustError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
 def verify_envelope(envelope: Envelope, chain: RootChain) -> tuple[str, ...]:
     """Key ids of the targets keys whose signatures make this envelope the publisher's.
 

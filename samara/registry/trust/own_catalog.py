@@ -1,0 +1,169 @@
+"""A publisher's own catalog: keys/<name>/catalog, a metadata bundle that each change replaces whole.
+
+A change is a function of the catalog as it stands; the file is written once everything in it is signed, so a kill
+leaves the old catalog or the new one. Keys are opened before the lock is taken: a person may take long to type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from samara.registry.durable import write_durably
+from samara.registry.home import Home
+from samara.registry.trust.catalog_client import CatalogState
+from samara.registry.trust.catalogs import read_catalog, read_own, write_catalog
+from samara.registry.trust.files import locked, read_small
+from samara.registry.trust.keys import SecretKey
+from samara.registry.trust.publishers import Publisher, load_publisher
+from samara.schemas.catalog import MAX_REASON, MAX_WITHDRAWN, Catalog, CatalogEntry, Withdrawn
+from samara.schemas.errors import MalformedError, NotFoundError, StoreError, TrustError, UsageError
+from samara.schemas.metadata_bundle import MAX_BUNDLE_BYTES, MetadataBundle, pack_metadata, unpack_metadata
+
+Changes = Mapping[str, CatalogEntry | None]
+Change = Callable[[Catalog | None], Changes]
+
+
+def own_catalog(publisher: Publisher) -> CatalogState | None:
+    """The catalog as this machine published it last; None before the first release.
+
+    Raises StoreError or TrustError for a file that is damaged or was changed.
+    """
+    bundle = own_bundle(publisher)
+    if bundle is None:
+        return None
+    return CatalogState(catalog=read_own(publisher.chain, bundle), bundle=bundle, chain=publisher.chain)
+
+
+def own_bundle(publisher: Publisher) -> MetadataBundle | None:
+    """The same as it lies there, its signatures unread. Raises StoreError for a damaged file."""
+    path = _path(publisher)
+    if not path.exists():
+        return None
+    try:
+        return unpack_metadata(read_small(path, limit=MAX_BUNDLE_BYTES))
+    except MalformedError as error:
+        raise StoreError(
+            f"the catalog {path} is damaged ({error})",
+            next_step=f"move it away, then run: samara publisher sync {publisher.name}",
+        ) from None
+
+
+def update_catalog(
+    home: Home, publisher: Publisher, change: Change, *, signers: Sequence[SecretKey], now: datetime
+) -> CatalogState:
+    """Apply `change` to the publisher's catalog and sign the outcome; durable at return.
+
+    Raises what `change` raises, TrustError for too few keys, StoreError.
+    """
+    with locked(home.keys, mode=0o700):
+        publisher = load_publisher(home, publisher.name)  # its roots may have grown meanwhile
+        state = own_catalog(publisher)
+        changes = change(None if state is None else state.catalog)
+        bundle = write_catalog(
+            publisher.chain, changes, None if state is None else state.bundle, signers=signers, now=now
+        )
+        write_durably(_path(publisher), pack_metadata(bundle))
+        return CatalogState(
+            catalog=read_catalog(publisher.identity, bundle),
+            bundle=bundle,
+            chain=publisher.chain,
+        )
+
+
+def adopt_catalog(home: Home, publisher: Publisher, state: CatalogState) -> None:
+    """Go on from a catalog of this publisher that was published elsewhere and has been checked. Durable at return.
+
+    Raises UsageError if the one here is newer.
+    """
+    with locked(home.keys, mode=0o700):
+        publisher = load_publisher(home, publisher.name)
+        mine = own_catalog(publisher)
+        if mine is not None and mine.catalog.versions["timestamp"] > state.catalog.versions["timestamp"]:
+            raise UsageError(f"the catalog of {publisher.name} here is newer already")
+        for number, root in enumerate(state.chain.roots, start=1):
+            path = publisher.folder / "roots" / f"{number}.root.json"
+            if number > publisher.chain.version:
+                write_durably(path, root)
+        write_durably(_path(publisher), pack_metadata(state.bundle))
+
+
+def refuse_fork(mine: CatalogState | None, theirs: CatalogState, source: str, name: str) -> None:
+    """Raises TrustError if `theirs` has anything that a next version made here would contradict."""
+    here = 0 if mine is None else mine.catalog.versions["timestamp"]
+    there = theirs.catalog.versions["timestamp"]
+    if there > here:
+        raise TrustError(
+            f"{source} has a newer catalog of {name} than this machine: somebody published elsewhere",
+            expected=f"at most version {here}", actual=f"version {there}",
+            next_step=f"take it over first: samara publisher sync {name}",
+        )  # fmt: skip
+
+
+def listing(entry: CatalogEntry) -> Change:
+    """List a release under its name; what its name meant before stays known as withdrawn if it was."""
+
+    def change(catalog: Catalog | None) -> Changes:
+        old = None if catalog is None else catalog.entries.get(entry.path)
+        if old is None:
+            return {entry.path: entry}
+        return {entry.path: _with_history(entry, old)}
+
+    return change
+
+
+def retraction(model: str, tag: str, reason: str) -> Change:
+    """Withdraw what a name means now, and every other name of the same release. Raises NotFoundError or UsageError."""
+    if not reason.strip() or len(reason) > MAX_REASON:
+        raise UsageError("a reason is needed", expected=f"1…{MAX_REASON} characters", actual=len(reason))
+
+    def change(catalog: Catalog | None) -> Changes:
+        entry = _entry(catalog, model, tag)
+        assert catalog is not None
+        same = [one for one in catalog.entries.mentioning(entry.manifest) if one.manifest == entry.manifest]
+        return {one.path: replace(one, retracted=reason.strip()) for one in same}
+
+    return change
+
+
+def tagging(model: str, tag: str, new: str) -> Change:
+    """Let another tag of a model mean what `tag` means now. Raises NotFoundError; UsageError if that was withdrawn."""
+
+    def change(catalog: Catalog | None) -> Changes:
+        entry = _entry(catalog, model, tag)
+        assert catalog is not None
+        if entry.retracted is not None:
+            raise UsageError(
+                f"{entry.path} was withdrawn ({entry.retracted})", next_step="tag a release that may be pulled"
+            )
+        moved = replace(entry, tag=new, withdrawn=())
+        old = catalog.entries.get(moved.path)
+        return {moved.path: moved if old is None else _with_history(moved, old)}
+
+    return change
+
+
+def nothing(_catalog: Catalog | None) -> Changes:
+    """Only sign again: a new timestamp, and whatever else has passed half of its time."""
+    return {}
+
+
+def _path(publisher: Publisher) -> Path:
+    return publisher.folder / "catalog"
+
+
+def _entry(catalog: Catalog | None, model: str, tag: str) -> CatalogEntry:
+    entry = None if catalog is None else catalog.find(model, tag)
+    if entry is None:
+        raise NotFoundError(f"{model}:{tag} is not in the catalog", next_step="publish it first")
+    return entry
+
+
+def _with_history(entry: CatalogEntry, old: CatalogEntry) -> CatalogEntry:
+    """`entry` in the place of `old`: what was withdrawn there is not forgotten, unless it is what comes back."""
+    gone = [one for one in old.withdrawn if one.manifest != entry.manifest]
+    if old.retracted is not None and old.manifest != entry.manifest:
+        gone.append(Withdrawn(manifest=old.manifest, version=old.version, reason=old.retracted))
+    return replace(entry, withdrawn=tuple(gone[-MAX_WITHDRAWN:]))
