@@ -22,7 +22,7 @@ _UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
 
 def network_options(function: F) -> F:
-    """--listen, --no-discovery, --no-dht, --no-lan, --no-upnp, --up, --down, --small."""
+    """--listen, --no-discovery, --no-dht, --dht-node, --no-lan, --no-upnp, --up, --down, --small."""
     for option in reversed(
         [
             click.option(
@@ -30,6 +30,13 @@ def network_options(function: F) -> F:
             ),
             click.option("--no-discovery", is_flag=True, help="No DHT, LAN or UPnP: only peers it is told of."),
             click.option("--no-dht", is_flag=True, help="Don't use the BitTorrent DHT."),
+            click.option(
+                "--dht-node",
+                "dht_nodes",
+                multiple=True,
+                metavar="HOST:PORT",
+                help="Join the DHT of this node instead of the public one, also with --no-discovery; repeatable.",
+            ),
             click.option("--no-lan", is_flag=True, help="Don't look for peers on the local network."),
             click.option("--no-upnp", is_flag=True, help="Don't ask the router to open a port (UPnP, NAT-PMP)."),
             click.option("--up", metavar="RATE", help="Cap what is given, e.g. 2M (bytes per second)."),
@@ -46,6 +53,7 @@ def swarm_options(
     listen: tuple[str, ...],
     no_discovery: bool,
     no_dht: bool,
+    dht_nodes: tuple[str, ...],
     no_lan: bool,
     no_upnp: bool,
     up: str | None,
@@ -56,11 +64,14 @@ def swarm_options(
     from samara.seeder.profiles import PROFILES
     from samara.seeder.swarm import ANY_ADDRESS, SwarmOptions
 
-    for endpoint in listen:
+    for endpoint in (*listen, *dht_nodes):
         parse_endpoint(endpoint)
+    if no_dht and dht_nodes:
+        raise UsageError("--no-dht and --dht-node contradict each other", next_step="give one of them")
     options = SwarmOptions(
         listen=listen or ANY_ADDRESS,
         dht=not no_dht,
+        dht_nodes=dht_nodes,
         lan=not no_lan,
         port_mapping=not no_upnp,
         upload_limit=parse_rate(up),

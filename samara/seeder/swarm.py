@@ -1,8 +1,9 @@
 """One libtorrent session behind a small interface: torrents in, frozen events out.
 
-The only file that knows libtorrent's sessions, handles and alerts. It decides nothing about models: what to fetch, what
-to trust and when to stop is `samara.fetcher`'s and `samara.seeder.seed`'s business. Not thread-safe: one thread calls
-it, other threads get the events that thread hands on.
+With its two parts `swarm_dht` and `swarm_small` the only file that knows libtorrent's sessions, handles and alerts. It
+decides nothing about models: what to fetch, what to trust and when to stop is `samara.fetcher`'s and
+`samara.seeder.seed`'s business. Not thread-safe: one thread calls it, other threads get the events which that thread
+hands on.
 
 What libtorrent says and what it means (each of these was seen to bite):
 - a finished piece is not yet in the file: read it only after `flush` and the Flushed event, or retry on a mismatch;
@@ -23,11 +24,14 @@ from typing import Any
 
 import libtorrent as lt
 
+from samara.registry.trust.beacons import public_of_seed
+from samara.schemas.bittorrent import MAX_SMALL_FILE
 from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import MalformedError, NetworkError, UsageError
 from samara.schemas.rates import MAX_RATE
 from samara.seeder.mirrors import MirrorBook
 from samara.seeder.profiles import PROFILES, Profile
+from samara.seeder.swarm_dht import Dht, dht_settings, listen_for, resolve_nodes
 from samara.seeder.swarm_events import (
     WRONG_BYTES,
     DiskFailed,
@@ -46,7 +50,9 @@ from samara.seeder.swarm_events import (
     SwarmEvent,
     TorrentStatus,
 )
-from samara.seeder.torrent import torrent_info
+from samara.seeder.swarm_small import SETTINGS as SMALL_FILE_SETTINGS
+from samara.seeder.swarm_small import SmallFetches, Wanted
+from samara.seeder.torrent import small_torrent_info, torrent_info
 
 _USER_AGENT = "samara"
 _ALERTS = (
@@ -58,6 +64,7 @@ _ALERTS = (
     | lt.alert_category.piece_progress
 )
 
+_DHT_ALERTS = frozenset({"session_stats_alert", "dht_mutable_item_alert", "dht_put_alert"})
 
 HANDFUL = 0.01  # seconds between two looks at what has happened
 ANY_ADDRESS = ("0.0.0.0:0", "[::]:0")  # every interface, ports chosen by the system
@@ -65,10 +72,15 @@ ANY_ADDRESS = ("0.0.0.0:0", "[::]:0")  # every interface, ports chosen by the sy
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SwarmOptions:
-    """How one session behaves. Rates are bytes per second, 0 = no cap. `listen`: ("127.0.0.1:6901", …)."""
+    """How one session behaves. Rates are bytes per second, 0 = no cap. `listen`: ("127.0.0.1:6901", …).
+
+    `dht_nodes` ("HOST:PORT", …) are known to the DHT instead of the public ones; with loopback addresses alone it is a
+    DHT of this machine's own, without what protects the public one from strangers.
+    """
 
     listen: tuple[str, ...] = ANY_ADDRESS
     dht: bool = True
+    dht_nodes: tuple[str, ...] = ()
     lan: bool = True
     port_mapping: bool = True
     upload_limit: int = 0
@@ -79,23 +91,29 @@ class SwarmOptions:
         for rate in (self.upload_limit, self.download_limit):
             if not 0 <= rate <= MAX_RATE:  # libtorrent would take another number without a word
                 raise UsageError("not a rate", expected=f"0…{MAX_RATE} bytes per second", actual=rate)
+        for node in self.dht_nodes:
+            parse_endpoint(node)
+        if self.dht_nodes and not self.dht:
+            raise UsageError("DHT nodes for a session without DHT", next_step="leave out --no-dht or --dht-node")
 
     def without_discovery(self) -> SwarmOptions:
-        """The same, talking only to peers it is told of."""
-        return replace(self, dht=False, lan=False, port_mapping=False)
+        """The same, talking only to peers it is told of, and to the DHT only if it was told of its nodes."""
+        return replace(self, dht=bool(self.dht_nodes), lan=False, port_mapping=False)
 
     def mirrors_only(self) -> SwarmOptions:
         """The same, neither finding nor accepting peers."""
-        return replace(self.without_discovery(), listen=())
+        return replace(self, dht=False, dht_nodes=(), lan=False, port_mapping=False, listen=())
 
 
 class Swarm:
-    """One session. Use as a context manager."""
+    """One session. Use as a context manager. Raises UsageError for a DHT node whose name has no address."""
 
     def __init__(self, options: SwarmOptions) -> None:
         profile = options.profile
+        nodes = resolve_nodes(options.dht_nodes, _addresses)
         parameters = lt.session_params()
-        settings: Any = {"alert_queue_size": 20_000, **profile.settings}
+        settings: Any = {"alert_queue_size": 20_000, **profile.settings, **SMALL_FILE_SETTINGS}
+        settings.update(dht_settings(nodes, enabled=options.dht))
         settings.update(
             {
                 "alert_mask": _ALERTS,
@@ -105,12 +123,11 @@ class Swarm:
                 "close_redundant_connections": False,
                 "connection_speed": 100,
                 "download_rate_limit": options.download_limit,
-                "enable_dht": options.dht,
                 "enable_lsd": options.lan,
                 "enable_natpmp": options.port_mapping,
                 "enable_upnp": options.port_mapping,
                 "handshake_timeout": 10,
-                "listen_interfaces": ",".join(options.listen),
+                "listen_interfaces": ",".join(listen_for(options.listen, nodes)),
                 "listen_system_port_fallback": False,  # a taken port is an error, not a reason to take another
                 "max_retry_port_bind": 0,
                 "min_reconnect_time": 2,
@@ -130,6 +147,8 @@ class Swarm:
         self._handles: dict[str, Any] = {}
         self._polled_at = 0.0
         self._mirrors = MirrorBook(_known_addresses)
+        self._small = SmallFetches(self.peers)
+        self._dht = Dht(self._session, nodes, enabled=options.dht, alerts=_ALERTS)
         if options.upload_limit or options.download_limit:
             self._cap_local_peers_too()
 
@@ -142,6 +161,8 @@ class Swarm:
     def close(self) -> None:
         """Stop everything; returns when libtorrent's threads have ended."""
         self._handles.clear()
+        self._dht.close()
+        self._small.close()
         self._session = None
 
     # -- torrents ------------------------------------------------------------------------------------------------
@@ -187,11 +208,47 @@ class Swarm:
         self._mirrors.add(name, parameters.url_seeds)
         return name
 
+    def add_small_seed(self, torrent: bytes, path: Path) -> str:
+        """Give the small file at `path`, of `schemas.bittorrent.small_torrent`. Returns its v2 infohash.
+
+        Its bytes are hashed before they are first given; if they aren't those of the torrent, that is told by
+        PieceFailed or Downloading. Of a foreign .torrent nothing but the info dict is used. Raises MalformedError.
+        """
+        parameters = _small_parameters(torrent, path.parent, path.name)
+        parameters.flags |= lt.torrent_flags.upload_mode | lt.torrent_flags.seed_mode
+        return self._add(parameters)
+
+    def add_small_fetch(
+        self,
+        v2_hex: str,
+        folder: Path,
+        *,
+        max_size: int = MAX_SMALL_FILE,
+        exact_size: int | None = None,
+        file_name: str | None = None,
+        peers: Iterable[tuple[str, int]] = (),
+    ) -> str:
+        """Fetch the small file of an infohash (64 hex digits) into `folder`, from `peers` (host, port) and those found.
+
+        What a peer says is in the torrent is checked before any of it is asked for; then SmallReady or SmallRefused.
+        `folder` is the caller's, for this file alone. `remove` deletes what came, and is answered by SmallGone.
+        """
+        wanted = Wanted(v2=v2_hex, folder=folder, max_size=max_size, exact_size=exact_size, file_name=file_name)
+        if v2_hex in self._handles:
+            raise UsageError(f"torrent {v2_hex} is already in this session")
+        handle = self._session.add_torrent(self._small.parameters(wanted))
+        self._handles[v2_hex] = handle
+        self._small.added(wanted, handle)
+        self.connect(v2_hex, peers)
+        self._dht.announce(v2_hex, handle)
+        return v2_hex
+
     def begin(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
         """Start to fetch, from these peers (host, port) first. Returns what `connect` does."""
         # resuming a paused torrent connects it to the peers it knows at once
         lost = self.connect(name, peers)
         self._handles[name].resume()
+        self._dht.announce(name, self._handles[name])
         return lost
 
     def __contains__(self, name: object) -> bool:
@@ -199,9 +256,10 @@ class Swarm:
         return name in self._handles
 
     def remove(self, name: str) -> None:
-        """Stop with one torrent; its file stays."""
+        """Stop with one torrent; its file stays, unless it is a small one that was fetched."""
         handle = self._handles.pop(name, None)
-        if handle is not None:
+        self._dht.forget(name)
+        if handle is not None and not self._small.remove(name, self._session):
             self._session.remove_torrent(handle)
 
     def connect(self, name: str, endpoints: Iterable[tuple[str, int]]) -> dict[str, str]:
@@ -217,6 +275,41 @@ class Swarm:
                 self._handles[name].connect_peer(address)
         return lost
 
+    def peers(self, name: str) -> tuple[tuple[str, int], ...]:
+        """The peers (host, port) a torrent is connected to, as far as they can be called: to ask them for another."""
+        outgoing, not_yet = lt.peer_info.local_connection, lt.peer_info.connecting | lt.peer_info.handshake
+        return tuple(
+            (str(peer.ip[0]), int(peer.ip[1]))
+            for peer in self._handles[name].get_peer_info()
+            if peer.connection_type == lt.peer_info.standard_bittorrent and peer.flags & outgoing
+            if not peer.flags & not_yet
+        )
+
+    # -- DHT items (BEP 44) --------------------------------------------------------------------------------------
+
+    @property
+    def has_dht(self) -> bool:
+        """Whether the session takes part in a DHT."""
+        return self._dht.enabled
+
+    @property
+    def dht_size(self) -> int:
+        """How many nodes of it are known: 0, and nothing can be looked up or stored."""
+        return self._dht.size
+
+    def put_item(self, seed32: bytes, value: bytes, salt: bytes) -> bytes:
+        """Store a value of 1…996 bytes under an Ed25519 key, given as its seed; answered by ItemPut. Its public half.
+
+        Raises MalformedError for a value that no node would take, UsageError for what is no seed.
+        """
+        public = public_of_seed(seed32)
+        self._dht.put(seed32, public, value, salt, time.monotonic())
+        return public
+
+    def get_item(self, public32: bytes, salt: bytes) -> None:
+        """Look up what a key has signed; answered by ItemFound, once or more, in the end with `authoritative`."""
+        self._dht.get(public32, salt, time.monotonic())
+
     def allow_utp(self) -> None:
         """TCP found nobody: allow outgoing uTP, which can punch through NATs."""
         self._session.apply_settings({"enable_outgoing_utp": True})
@@ -229,6 +322,7 @@ class Swarm:
 
     def poll(self, timeout: float) -> tuple[SwarmEvent, ...]:
         """Wait up to `timeout` seconds for something to happen; everything that has, in order."""
+        self._dht.tick(time.monotonic())
         self._session.wait_for_alert(max(0, int(timeout * 1000)))
         # thousands of pieces a second are taken in handfuls: each wake-up costs more than what it brings
         time.sleep(max(0.0, min(timeout, self._polled_at + HANDFUL - time.monotonic())))
@@ -313,33 +407,43 @@ class Swarm:
 
     def _translate(self, alert: Any) -> Iterator[SwarmEvent]:
         kind = type(alert).__name__
-        if kind == "piece_finished_alert":
-            yield PieceFinished(torrent=_name(alert), piece=int(alert.piece_index))
+        name = _name(alert)
+        small = self._small.translate(name, kind, alert)
+        if small is not None:
+            yield from small
+            return
+        if kind in _DHT_ALERTS:
+            yield from self._dht.translate(kind, alert)
+        elif kind == "piece_finished_alert":
+            yield PieceFinished(torrent=name, piece=int(alert.piece_index))
         elif kind == "cache_flushed_alert":
-            yield Flushed(torrent=_name(alert))
+            yield Flushed(torrent=name)
         elif kind == "state_changed_alert":
+            if name in self._handles:  # its file has been looked at: only from now on it is announced
+                self._dht.announce(name, self._handles[name])
             if alert.state == lt.torrent_status.states.downloading:
-                yield Downloading(torrent=_name(alert))
+                yield Downloading(torrent=name)
         elif kind == "torrent_finished_alert":
-            yield Finished(torrent=_name(alert))
+            yield Finished(torrent=name)
         elif kind == "hash_failed_alert":
-            yield PieceFailed(torrent=_name(alert), piece=int(alert.piece_index))
+            yield PieceFailed(torrent=name, piece=int(alert.piece_index))
         elif kind == "peer_ban_alert":
-            yield self._banned(_name(alert), alert.endpoint)
+            yield self._banned(name, alert.endpoint)
         elif kind == "url_seed_alert":
             if alert.error.value():
-                yield MirrorFailed(torrent=_name(alert), url=str(alert.server_url()), reason=_why(alert.error))
+                yield MirrorFailed(torrent=name, url=str(alert.server_url()), reason=_why(alert.error))
             else:
-                self._mirrors.failed(_name(alert), str(alert.server_url()))
+                self._mirrors.failed(name, str(alert.server_url()))
         elif kind == "peer_disconnected_alert":
             never_came = alert.op == lt.operation_t.connect
-            yield from self._lost(_name(alert), alert.endpoint, str(alert.error.message()), for_good=never_came)
+            yield from self._lost(name, alert.endpoint, str(alert.error.message()), for_good=never_came)
         elif kind == "peer_error_alert":
-            yield from self._lost(_name(alert), alert.endpoint, str(alert.error.message()), for_good=True)
+            yield from self._lost(name, alert.endpoint, str(alert.error.message()), for_good=True)
         elif kind in {"file_error_alert", "torrent_error_alert"}:
-            yield DiskFailed(torrent=_name(alert), errno=_errno(alert.error), message=str(alert.error.message()))
+            yield DiskFailed(torrent=name, errno=_errno(alert.error), message=str(alert.error.message()))
         elif kind == "alerts_dropped_alert":
             yield EventsLost()
+            yield from self._small.look_again()
         elif kind == "listen_succeeded_alert":
             if "tcp" in str(alert.socket_type).lower():
                 yield ListeningOn(endpoint=format_endpoint((str(alert.address), int(alert.port))))
@@ -369,8 +473,16 @@ class Swarm:
 
 
 def _parameters(torrent: bytes, folder: Path, file_name: str) -> Any:
+    return _parameters_of(torrent_info(torrent), folder, file_name)
+
+
+def _small_parameters(torrent: bytes, folder: Path, file_name: str) -> Any:
+    return _parameters_of(small_torrent_info(torrent), folder, file_name)
+
+
+def _parameters_of(info: lt.torrent_info, folder: Path, file_name: str) -> Any:
     parameters = lt.add_torrent_params()
-    parameters.ti = torrent_info(torrent)
+    parameters.ti = info
     parameters.save_path = os.fspath(folder)
     parameters.renamed_files = {0: file_name}
     parameters.storage_mode = lt.storage_mode_t.storage_mode_sparse
@@ -420,7 +532,11 @@ def _errno(error: Any) -> int:
 
 
 def _name(alert: Any) -> str:
+    handle = getattr(alert, "handle", None)
+    if handle is None:
+        return ""
     try:
-        return str(alert.handle.info_hashes().v2)
+        hashes = handle.info_hashes()
+        return str(hashes.v2) if hashes.has_v2() else ""
     except RuntimeError:  # the torrent was removed while its last alerts were on their way
         return ""

@@ -112,6 +112,57 @@ class EventsLost(SwarmEvent):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SmallReady(SwarmEvent):
+    """A small file is here, proven by its infohash. `peers`: who else to ask for what belongs to it."""
+
+    name: str
+    data: bytes
+    peers: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmallRefused(SwarmEvent):
+    """What an infohash names isn't a small file as asked for; nothing of it was fetched."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmallGone(SwarmEvent):
+    """A small file's fetch was removed and has left nothing on the disk."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DhtSize(SwarmEvent):
+    """How many DHT nodes the session knows now: 0, and nothing can be looked up or stored."""
+
+    nodes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemFound(SwarmEvent):
+    """What a look-up found so far; when `authoritative`, what it found in the end.
+
+    `value`: the signed bytes, None if there are none or they can't be ours (BEP 44). `seq` counts the key's puts.
+    """
+
+    public: bytes
+    salt: bytes
+    value: bytes | None
+    seq: int
+    authoritative: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemPut(SwarmEvent):
+    """An item was stored on so many nodes; 0: on none."""
+
+    public: bytes
+    salt: bytes
+    stored_on: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TorrentStatus:
     """Where one torrent stands. Bytes and bytes per second."""
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from samara.schemas.errors import UsageError
 
 
-@lru_cache(maxsize=64)
 def public_of_seed(seed: bytes) -> bytes:
     """An Ed25519 seed (32 bytes, RFC 8032) → its public key (32 bytes). Raises UsageError for another length."""
     from samara.registry.trust.library import Ed25519PrivateKey
