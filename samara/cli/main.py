@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trust": ("samara.cli.trust", "Pin, list and remove publishers' identities."),
     "seed": ("samara.cli.seed", "Give every whole blob here to its swarm."),
     "pull": ("samara.cli.pull", "Get a release, resuming what is already here."),
+    "bundle": ("samara.cli.bundle", "Carry releases to machines that no network reaches."),
     "path": ("samara.cli.path", "Print where a release's verified files lie."),
     "run": ("samara.cli.run", "Run a model that is here."),
     "verify": ("samara.cli.verify", "Read every block of a release or file again."),

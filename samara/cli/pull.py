@@ -23,13 +23,15 @@ from samara.schemas.errors import ExitCode, UsageError
     examples=(
         "samara pull tiny.samara\n"
         "samara pull https://example.org/tiny.samara --to ./models\n"
-        "samara pull acme/tiny:q8_0 --peer nas.local:6901 --no-discovery"
+        "samara pull acme/tiny:q8_0\n"
+        "samara pull acme/tiny:q8_0 --from https://example.org/acme/ --no-dht\n"
+        "samara pull tiny.samara --peer nas.local:6901 --no-discovery"
     ),
     exits=(
         ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE,
     ),
 )  # fmt: skip
-@click.argument("source", metavar="REF|FILE|URL")
+@click.argument("source", metavar="REF|FILE|URL|MAGNET")
 @click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help="A peer that has it (repeatable).")
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Also put the files here.")
 @click.option("--mirror-only", is_flag=True, help="Only HTTP mirrors, no peers.")
@@ -39,10 +41,20 @@ from samara.schemas.errors import ExitCode, UsageError
     "--give-up-after", type=click.FloatRange(min=1), default=120.0, show_default=True, metavar="SECONDS",
     help="End when nothing has come for so long; what is here is kept.",
 )  # fmt: skip
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="URL|DIR",
+    help="Also ask here for the publisher's catalog (repeatable).",
+)
+@click.option("--allow-stale", is_flag=True, help="Take a catalog that has expired, knowingly; that is recorded.")
 @network_options
 def command(
     *,
     source: str,
+    sources: tuple[str, ...],
+    allow_stale: bool,
     peers: tuple[str, ...],
     to: Path | None,
     mirror_only: bool,
@@ -66,6 +78,8 @@ def command(
         mirrors=not p2p_only,
         peer_to_peer=not mirror_only,
         to=to,
+        sources=sources,
+        allow_stale=allow_stale,
         give_up_after=give_up_after,
     )
     with terminate_like_ctrl_c(), Progress(screen) as progress:

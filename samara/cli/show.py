@@ -68,11 +68,12 @@ def command(source: str) -> int:
 
 
 def _find(home: Home, source: str) -> _Shown:
-    from samara.fetcher.resolve import is_release_file, is_url, read_bundle, resolve
-    from samara.registry.trust.pins import TrustFolder
+    from samara.fetcher.resolve import is_magnet, is_release_file, read_bundle, resolve
+    from samara.fetcher.web import is_url
+    from samara.registry.trust.known import KnownCatalogs
     from samara.registry.trust.release import inspect_release, open_release
 
-    if not is_url(source) and not is_release_file(source):
+    if is_magnet(source) or not (is_url(source) or is_release_file(source)):
         resolved = resolve(home, source)
         pin = resolved.verified.pin
         return _Shown(
@@ -83,15 +84,23 @@ def _find(home: Home, source: str) -> _Shown:
     name = inspected.release.publisher_name
     if inspected.problem is not None:
         return _Shown(release=inspected.release, trusted=False, says="does not hold", problem=inspected.problem)
-    trust = TrustFolder(home.trust)
-    if trust.find(inspected.release.identity) is None:
+    known = KnownCatalogs(home)
+    if known.trust.find(inspected.release.identity) is None:
         says = f"good, by somebody you have not pinned who calls themselves {name}"
         return _Shown(release=inspected.release, trusted=False, says=says, problem=None)
     try:
-        verified = open_release(bundle, trust)
+        verified = open_release(bundle, known.trust)
     except SamaraError as problem:
         return _Shown(release=inspected.release, trusted=False, says="does not hold", problem=problem)
-    says = f"good, by {verified.pin.alias} ({verified.pin.short}…); freshness not checked"
+    withdrawn, newer = known.retraction(verified.release), known.newer(verified.release)
+    fresh = (
+        f"WITHDRAWN: {withdrawn}"
+        if withdrawn is not None
+        else f"version {newer} is known"
+        if newer is not None
+        else "freshness not checked"
+    )
+    says = f"good, by {verified.pin.alias} ({verified.pin.short}…); {fresh}"
     return _Shown(release=verified.release, trusted=True, says=says, problem=None)
 
 

@@ -11,13 +11,12 @@ from typing import TypeVar
 
 from samara.fetcher.audit import BlobFact, Facts, LeftoverFact, LocationFact, ReleaseFact
 from samara.fetcher.recheck import recheck
-from samara.fetcher.resolve import reopen
 from samara.registry.durable import TEMPORARY_PREFIX, io_error, io_errors
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.records import BlobRecord, Location, StoredRelease
 from samara.registry.store import stamp_at
-from samara.registry.trust.pins import TrustFolder
+from samara.registry.trust.known import KnownCatalogs
 from samara.schemas.digests import b3_hex
 from samara.schemas.errors import NotFoundError, SamaraError, StoreError, TrustError
 from samara.schemas.events import OnEvent, ignore
@@ -64,12 +63,13 @@ def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore)
     if index is None:
         raise NotFoundError(f"there is nothing to audit at {home.root}", next_step="publish or pull something first")
     seen = _Seen()
+    catalogs = KnownCatalogs(home)
     with index:
         seen.index_damage.extend(index.damage())
         releases: list[ReleaseFact] = []
         claims: dict[str, _Claims] = {}
         for one in seen.rows(index.releases) or ():
-            fact, release = _release(home, one)
+            fact, release = _release(catalogs, one)
             releases.append(fact)
             if release is not None:
                 _add_claims(claims, release, fact)
@@ -93,14 +93,14 @@ def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore)
         )
 
 
-def _release(home: Home, stored: StoredRelease) -> tuple[ReleaseFact, Release | None]:
+def _release(catalogs: KnownCatalogs, stored: StoredRelease) -> tuple[ReleaseFact, Release | None]:
     """The fact, and the release as its manifest has it: only where the fact has no problem is it the publisher's."""
     name = stored.manifest[:15] + "…"
     claimed: Release | None = None
     try:
         claimed = parse_manifest(stored.envelope.payload)
         name = f"{claimed.publisher_name}/{claimed.model}:{claimed.tag}"
-        release = reopen(stored, TrustFolder(home.trust)).release
+        release = catalogs.reopen(stored).release
     except SamaraError as error:
         trust = isinstance(error, TrustError)
         return ReleaseFact(name=name, manifest=stored.manifest, problem=str(error), is_trust_problem=trust), claimed

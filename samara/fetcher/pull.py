@@ -10,9 +10,12 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from samara.fetcher.catalogs import Asking
+from samara.fetcher.finder import SwarmFinder
 from samara.fetcher.later import LaterIndex
 from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.plan import FileFacts, Plan, plan_pull, require_room, require_sources
@@ -49,13 +52,18 @@ GIVE_UP_AFTER = 120.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullOptions:
-    """Where from and where to. Seconds: `give_up_after` without a byte, `checkpoint_seconds` from record to record."""
+    """Where from and where to. Seconds: `give_up_after` without a byte, `checkpoint_seconds` from record to record.
+
+    `sources`: where to ask for catalogs, beside what is configured. `allow_stale`: take an expired catalog knowingly.
+    """
 
     swarm: SwarmOptions = field(default_factory=SwarmOptions)
     peers: tuple[tuple[str, int], ...] = ()
     mirrors: bool = True
     peer_to_peer: bool = True
     to: Path | None = None
+    sources: tuple[str, ...] = ()
+    allow_stale: bool = False
     give_up_after: float = GIVE_UP_AFTER
     checkpoint_seconds: float = CHECKPOINT_SECONDS
 
@@ -63,6 +71,11 @@ class PullOptions:
     def told_peers(self) -> tuple[tuple[str, int], ...]:
         """The peers to ask."""
         return self.peers if self.peer_to_peer else ()
+
+    @property
+    def can_ask_peers(self) -> bool:
+        """Whether metadata may be asked of peers: told ones, or those that the DHT names."""
+        return self.peer_to_peer and (self.swarm.dht or bool(self.peers))
 
     @property
     def discovery(self) -> bool:
@@ -109,31 +122,84 @@ def pull(home: Home, source: str, options: PullOptions | None = None, *, on_even
     home.prepare()
     if options.to is not None and options.to.resolve().is_relative_to(home.root.resolve()):
         raise UsageError(f"{options.to} lies inside the store", next_step="choose another folder for --to")
-    resolved = resolve(home, source)
-    if resolved.from_file:
-        on_event(
-            Note(message=f"{resolved.reference} is signed by {resolved.verified.pin.short}…; freshness not checked")
+    with contextlib.ExitStack() as stack:
+        session = stack.enter_context(Session(home, options, on_event))
+        asking = Asking(
+            now=datetime.now(UTC),
+            sources=options.sources,
+            finder=session.finder if options.can_ask_peers else None,
+            allow_stale=options.allow_stale,
+            on_event=on_event,
         )
-    with LaterIndex(home) as index:
+        resolved = resolve(home, source, asking)
+        on_event(Note(message=resolved.says))
+        index = stack.enter_context(LaterIndex(home))
         torrents = {b3: torrent.canonical for b3, torrent in resolved.verified.torrents.items()}
         index.then(
             lambda known: known.add_release(resolved.release, resolved.verified.envelope, torrents, now=time.time())
         )
-        pulling = _Pulling(home, index, resolved, options, on_event, started)
+        pulling = _Pulling(home, index, resolved, options, session, on_event, started)
         pulling.run()
         return pulling.result()
+
+
+class Session:
+    """The one swarm session of a pull, opened when it is first needed: for names, then for bytes."""
+
+    def __init__(self, home: Home, options: PullOptions, on_event: OnEvent) -> None:
+        self._home = home
+        self._options = options
+        self._on_event = on_event
+        self._swarm: Swarm | None = None
+        self._finder: SwarmFinder | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._finder is not None:
+            self._finder.close()
+        if self._swarm is not None:
+            self._swarm.close()
+
+    def swarm(self) -> Swarm:
+        """The session."""
+        if self._swarm is None:
+            options = self._options.swarm if self._options.peer_to_peer else self._options.swarm.mirrors_only()
+            self._swarm = Swarm(options)
+        return self._swarm
+
+    def finder(self) -> SwarmFinder:
+        """Asks in it for names."""
+        if self._finder is None:
+            self._finder = SwarmFinder(self._home, self.swarm(), self._options.told_peers, on_event=self._on_event)
+        return self._finder
+
+    @property
+    def peers(self) -> tuple[tuple[str, int], ...]:
+        """Who to ask for bytes first: those that were told, and those that had the metadata."""
+        found = () if self._finder is None else self._finder.peers
+        return tuple(dict.fromkeys((*self._options.told_peers, *found)))
 
 
 class _Pulling:
     """One pull in progress."""
 
     def __init__(
-        self, home: Home, index: LaterIndex, resolved: Resolved, options: PullOptions, on_event: OnEvent, started: float
+        self,
+        home: Home,
+        index: LaterIndex,
+        resolved: Resolved,
+        options: PullOptions,
+        session: Session,
+        on_event: OnEvent,
+        started: float,
     ) -> None:
         self._home = home
         self._later = index
         self._resolved = resolved
         self._options = options
+        self._session = session
         self._on_event = on_event
         self._started = started
         self._transfers: list[Transfer] = []
@@ -158,7 +224,7 @@ class _Pulling:
         require_room(plan, free_bytes(self._home.root), str(self._home.root))
         require_sources(
             plan,
-            peers=len(self._options.told_peers),
+            peers=len(self._session.peers),
             discovery=self._options.discovery,
             mirrors=self._has_mirrors(plan.to_fetch),
         )
@@ -315,7 +381,7 @@ class _Pulling:
             torrent,
             partial,
             mirrors=file.mirrors if self._options.mirrors else (),
-            peers_first=bool(self._options.told_peers),
+            peers_first=bool(self._session.peers),
             checkpoint_seconds=self._options.checkpoint_seconds,
             on_event=self._on_event,
         )
@@ -336,17 +402,16 @@ class _Pulling:
         )
 
     def _transfer(self, batch: Sequence[Transfer]) -> None:
-        options = self._options.swarm if self._options.peer_to_peer else self._options.swarm.mirrors_only()
-        with Swarm(options) as swarm:
-            try:
-                self._loop(swarm, batch)
-            except BaseException:  # Ctrl-C, a full disk, nobody left, a broken pipe: whatever ends it
-                self._save_progress(swarm, batch)
-                raise
+        swarm = self._session.swarm()
+        try:
+            self._loop(swarm, batch)
+        except BaseException:  # Ctrl-C, a full disk, nobody left, a broken pipe: whatever ends it
+            self._save_progress(swarm, batch)
+            raise
 
     def _loop(self, swarm: Swarm, batch: Sequence[Transfer]) -> None:
         watch = Watch(
-            self._options.told_peers,
+            self._session.peers,
             nobody_else=not self._options.discovery and not self._has_mirrors(t.file for t in batch),
             give_up_after=self._options.give_up_after,
             now=time.monotonic(),
@@ -422,8 +487,8 @@ class _Pulling:
         if not in_store:
             self._require_untouched(file, blob)
         if in_store:
-            release = self._resolved.release
-            shown = link_view(self._home, blob, Path(self._resolved.alias, release.model, release.tag, file.path))
+            place = Path(self._resolved.alias, self._resolved.release.model, self._resolved.tag, file.path)
+            shown = link_view(self._home, blob, place)
         if self._options.to is not None:
             shown = self._options.to / file.path
             if file.path not in self._given:

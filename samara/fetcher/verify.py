@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 from samara.fetcher.recheck import CheckedFile, recheck
-from samara.fetcher.resolve import open_index, reopen, resolve_reference
+from samara.fetcher.resolve import open_index, resolve_reference
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import last_seen, stamp_at, whole_copy
-from samara.registry.trust.pins import TrustFolder
+from samara.registry.trust.known import KnownCatalogs
 from samara.schemas.errors import DiskFullError, NotFoundError, SamaraError, StoreError, UsageError
 from samara.schemas.events import Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import ReleaseFile
@@ -32,7 +32,7 @@ def verify(home: Home, target: str, *, on_event: OnEvent = ignore) -> tuple[Chec
     """
     if looks_like_reference(target) and not Path(target).exists():
         with open_index(home, target) as index:
-            resolved = resolve_reference(home, index, parse_reference(target))
+            resolved = resolve_reference(home, index, parse_reference(target), on_event=on_event)
             return tuple(_verify_file(index, file, resolved.reference, on_event) for file in resolved.release.files)
     open_source(target).close()  # says what is wrong with the path
     if target.endswith(SUFFIX):
@@ -59,10 +59,11 @@ def _verify_path(home: Home, index: Index, path: Path, on_event: OnEvent) -> Che
     before = stamp_at(path)
     wrong: CheckedFile | None = None
     refused: SamaraError | None = None
+    catalogs = KnownCatalogs(home)
     candidates = [(b3, stored) for b3 in blobs for stored in index.releases_of_blob(b3)]
     for b3, stored in candidates:
         try:
-            release = reopen(stored, TrustFolder(home.trust)).release
+            release = catalogs.reopen(stored).release
         except SamaraError as error:  # one publisher's bad release says nothing of another's
             refused = error
             continue

@@ -12,9 +12,9 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
-from samara.schemas.errors import MalformedError
+from samara.schemas.errors import MalformedError, UsageError
 
 LEAF = 16 * 1024  # BEP 52: the Merkle tree's leaves are SHA-256 of 16 KiB
 MIN_PIECE = 256 * 1024
@@ -259,13 +259,57 @@ def infohashes(info: bytes) -> tuple[str, str]:
     return hashlib.sha1(info, usedforsecurity=False).hexdigest(), hashlib.sha256(info).hexdigest()
 
 
-def magnet(v1: str | None, v2: str, *, name: str | None = None) -> str:
-    """A magnet link with both infohashes (BEP 9, BEP 52): old clients use v1, new ones v2."""
+def magnet(
+    v1: str | None, v2: str, *, name: str | None = None, manifest: str | None = None, release: str | None = None
+) -> str:
+    """A magnet link with both infohashes (BEP 9, BEP 52): old clients use v1, new ones v2.
+
+    `manifest` (`b3:…`) and `release` (v2 infohash of the release object's swarm) tell samara whose word vouches for the
+    bytes; other clients pass over parameters that begin with `x.` (BEP 9).
+    """
     parts = [f"xt=urn:btih:{v1}"] if v1 else []
     parts.append(f"xt=urn:btmh:1220{v2}")
     if name:
         parts.append("dn=" + quote(name))
+    if manifest:
+        parts.append("x.manifest=" + manifest)
+    if release:
+        parts.append("x.release=" + release)
     return "magnet:?" + "&".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Magnet:
+    """What a magnet link names: infohashes as 40 and 64 hex digits, manifest (`b3:…`) and release object's infohash."""
+
+    v1: str | None
+    v2: str | None
+    manifest: str | None
+    release: str | None
+
+
+_MAGNET_FIELDS = {
+    "v1": re.compile(r"urn:btih:([0-9a-f]{40})\Z"),
+    "v2": re.compile(r"urn:btmh:1220([0-9a-f]{64})\Z"),
+    "manifest": re.compile(r"(b3:[0-9a-f]{64})\Z"),
+    "release": re.compile(r"([0-9a-f]{64})\Z"),
+}
+MAX_MAGNET = 8192  # characters
+
+
+def parse_magnet(link: str) -> Magnet:
+    """A magnet link → Magnet; trackers, peers and URLs in it are passed over. Raises UsageError."""
+    head, mark, query = link.partition("?")
+    if head != "magnet:" or not mark or len(link) > MAX_MAGNET:
+        raise UsageError("not a magnet link", expected="magnet:?xt=urn:btmh:…", actual=repr(link[:80]))
+    found: dict[str, str] = {}
+    for key, value in parse_qsl(query):
+        names = {"xt": ("v1", "v2"), "x.manifest": ("manifest",), "x.release": ("release",)}.get(key, ())
+        for name in names:
+            match = _MAGNET_FIELDS[name].match(value)
+            if match:
+                found.setdefault(name, match[1])
+    return Magnet(**{name: found.get(name) for name in _MAGNET_FIELDS})
 
 
 Bdecoded = int | bytes | list["Bdecoded"] | dict[bytes, "Bdecoded"]

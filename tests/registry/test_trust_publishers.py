@@ -40,7 +40,7 @@ def recovered(home: Home, file: Path) -> None:
 
 def test_a_new_publisher_signs_and_is_pinned(home: Home) -> None:
     publisher = quick_publisher(home)
-    envelope = publisher.sign(payload_of(publisher.identity), never_asked)
+    envelope = publisher.sign(payload_of(publisher.identity), publisher.online_keys(never_asked))
     assert verify_envelope(envelope, publisher.chain)
     trust = TrustFolder(home.trust)
     assert trust.resolve("acme").identity == publisher.identity
@@ -88,7 +88,7 @@ if os.name == "posix":  # modes mean nothing elsewhere
         publisher = quick_publisher(home)
         (publisher.folder / "online.key").chmod(0o644)
         with pytest.raises(TrustError, match="chmod 600"):
-            publisher.sign(b"{}")
+            publisher.online_keys()
 
 
 def test_with_a_passphrase_every_key_is_encrypted_and_it_is_asked_for(home: Home) -> None:
@@ -188,14 +188,14 @@ def test_without_its_online_key_a_publisher_signs_nothing(home: Home) -> None:
     publisher = quick_publisher(home)
     (publisher.folder / "online.key").unlink()
     with pytest.raises(TrustError, match="no key of acme that may sign manifests is here"):
-        publisher.sign(b"{}")
+        publisher.online_keys()
 
 
 def test_a_key_file_with_another_key_in_it_signs_nothing(home: Home) -> None:
     publisher = quick_publisher(home)
     save_key(publisher.folder / "online.key", seal_key(new_key(), None))
     with pytest.raises(TrustError, match="holds another key"):
-        publisher.sign(b"{}")
+        publisher.online_keys()
 
 
 def test_a_recovery_file_restores_a_publisher_elsewhere(home: Home, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def torrents_of(files: dict[str, bytes] | None = None) -> tuple[bytes, ...]:
 
 def bundle_of(publisher: Publisher, *, name: str = "acme") -> ReleaseBundle:
     """A whole release, signed by `publisher`."""
-    envelope = publisher.sign(payload_of(publisher.identity, name=name))
+    envelope = publisher.sign(payload_of(publisher.identity, name=name), publisher.online_keys())
     return ReleaseBundle(roots=publisher.chain.roots, envelope=envelope, torrents=torrents_of())
 
 

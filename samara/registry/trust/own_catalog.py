@@ -17,7 +17,7 @@ from samara.registry.trust.catalog_client import CatalogState
 from samara.registry.trust.catalogs import read_catalog, read_own, write_catalog
 from samara.registry.trust.files import locked, read_small
 from samara.registry.trust.keys import SecretKey
-from samara.registry.trust.publishers import Publisher, load_publisher
+from samara.registry.trust.publishers import CATALOG_FILE, Publisher, load_publisher
 from samara.schemas.catalog import MAX_REASON, MAX_WITHDRAWN, Catalog, CatalogEntry, Withdrawn
 from samara.schemas.errors import MalformedError, NotFoundError, StoreError, TrustError, UsageError
 from samara.schemas.metadata_bundle import MAX_BUNDLE_BYTES, MetadataBundle, pack_metadata, unpack_metadata
@@ -151,7 +151,7 @@ def nothing(_catalog: Catalog | None) -> Changes:
 
 
 def _path(publisher: Publisher) -> Path:
-    return publisher.folder / "catalog"
+    return publisher.folder / CATALOG_FILE
 
 
 def _entry(catalog: Catalog | None, model: str, tag: str) -> CatalogEntry:

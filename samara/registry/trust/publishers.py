@@ -36,6 +36,7 @@ from samara.registry.trust.keys import (
     load_key,
     new_key,
     open_key,
+    read_key_file,
     save_key,
     seal_key,
 )
@@ -51,12 +52,15 @@ from samara.registry.trust.roots import RootChain, first_root_plan, verify_root_
 from samara.registry.trust.signing import sign_payload
 from samara.schemas.envelope import Envelope, canonical_json, strict_json
 from samara.schemas.errors import MalformedError, NotFoundError, StoreError, TrustError, UsageError
+from samara.schemas.metadata_bundle import MAX_BUNDLE_BYTES
 from samara.schemas.references import Identity, is_name
 from samara.schemas.release_file import MAX_ROOT_BYTES
 
 PUBLISHER_FORMAT = "samara-publisher-1"
 _STATE_FILE = "publisher.json"
+CATALOG_FILE = "catalog"
 _FOLDER_MODE = 0o700
+MAX_ROOT_KEYS = 16  # root version 1 must fit 16 KiB
 ONLINE_ROLES = ("targets", "snapshot", "timestamp")
 
 
@@ -171,33 +175,58 @@ def _facts_of(publisher: Publisher, public: bytes, keyids: Mapping[bytes, str], 
 
 
 def init_publisher(
-    home: Home, name: str, *, passphrase: str | None, recovery: Path | None, now: datetime, kdf_rounds: int = KDF_ROUNDS
+    home: Home,
+    name: str,
+    *,
+    passphrase: str | None,
+    recovery: Path | None,
+    now: datetime,
+    kdf_rounds: int = KDF_ROUNDS,
+    root_keys: int = 1,
+    root_threshold: int = 1,
+    separate_targets: bool = False,
 ) -> Publisher:
     """Make root, online and beacon keys and root version 1, and pin the result here.
 
-    `passphrase` encrypts all three; `recovery` (a new file) needs one. Raises UsageError if the publisher or the
-    recovery file already exists.
+    `passphrase` encrypts them all; `recovery` (a new file) needs one. The strong form: several root keys of which
+    `root_threshold` must sign, to be kept in different places, and a key of its own for the catalog. Raises UsageError
+    if the publisher or the recovery file already exists.
     """
     check_alias(name)
+    if not 1 <= root_threshold <= root_keys <= MAX_ROOT_KEYS:
+        raise UsageError(
+            "impossible root keys", expected=f"1 ≤ threshold ≤ keys ≤ {MAX_ROOT_KEYS}",
+            actual=f"{root_threshold} of {root_keys}",
+        )  # fmt: skip
     if recovery is not None and not passphrase:
         raise UsageError("a recovery file needs a passphrase", next_step="set SAMARA_PASSPHRASE or type one when asked")
     with locked(home.keys, mode=_FOLDER_MODE):
         sweep_leftovers(home.keys)
         _refuse_existing(home, name, now=now)
         _refuse_foreign_alias(home, name)
-        made = {use: new_key() for use in ("root", "online", "beacon")}
-        publics = {use: key.public for use, key in made.items()}
-        root = write_root(first_root_plan(**publics, now=now), [made["root"]])
+        roots = {f"root-{number}" if number > 1 else "root": new_key() for number in range(1, root_keys + 1)}
+        others = {use: new_key() for use in ("online", "beacon", *(("targets",) if separate_targets else ()))}
+        made = {**roots, **others}
+        plan = first_root_plan(
+            root=made["root"].public,
+            more_roots=[key.public for name, key in roots.items() if name != "root"],
+            root_threshold=root_threshold,
+            online=made["online"].public,
+            targets=made["targets"].public if separate_targets else None,
+            beacon=made["beacon"].public,
+            now=now,
+        )
+        root = write_root(plan, list(roots.values()))
         material = Recovery(
             name=name,
             created=time_text(now),
             roots=(root,),
             keys=tuple(
                 (
-                    KeyRecord.model_validate({"file": f"{use}.key", "use": use, "public": key.public.hex()}),
+                    KeyRecord(file=f"{stem}.key", use="root" if stem in roots else stem, public=key.public.hex()),
                     seal_key(key, passphrase, rounds=kdf_rounds),
                 )
-                for use, key in made.items()
+                for stem, key in made.items()
             ),
         )
         if recovery is not None:
@@ -253,6 +282,51 @@ def list_publishers(home: Home) -> tuple[str, ...]:
         return tuple(e.name for e in entries if is_name(e.name) and (e / _STATE_FILE).is_file())
 
 
+def find_publisher(home: Home, identity: str) -> Publisher | None:
+    """The publisher of this machine that has an identity, under whatever name; None if none has."""
+    for name in list_publishers(home):
+        if _read_state(home.keys / name / _STATE_FILE).identity == identity:
+            return load_publisher(home, name)
+    return None
+
+
+def save_key_records(publisher: Publisher, keys: Sequence[KeyRecord]) -> None:
+    """Make these the keys that this machine has held. Only under the lock of `home.keys`."""
+    _write_state(publisher.folder, publisher.name, publisher.identity, publisher.created, keys)
+
+
+def export_publisher(home: Home, publisher: Publisher, file: Path, ask: AskPassphrase | None) -> tuple[str, ...]:
+    """Write the recovery file as things stand: roots, catalog, and every key that is here, under one passphrase.
+
+    Returns the names of keys in force that are kept elsewhere and hence not in it. Raises UsageError if the file
+    exists or there is no passphrase, TrustError if a key doesn't open.
+    """
+    path = publisher.folder / CATALOG_FILE
+    with locked(home.keys, mode=_FOLDER_MODE):
+        publisher = load_publisher(home, publisher.name)
+        here = [record for record in publisher.keys if publisher.key_path(record).exists()]
+        catalog = read_small(path, limit=MAX_BUNDLE_BYTES) if path.exists() else None
+        files = {record: read_key_file(publisher.key_path(record)) for record in here}
+    passphrase = ask(f"the keys of {publisher.name}") if ask is not None else None
+    if not passphrase:
+        raise UsageError("a recovery file needs a passphrase", next_step="set SAMARA_PASSPHRASE or type one when asked")
+    keys = []
+    for record, data in files.items():
+        opened = open_key(data, lambda _what: passphrase, what=f"{record.file} of {publisher.name}")
+        keys.append((record, data if is_sealed(data) else seal_key(opened, passphrase)))
+    _write_recovery(
+        file,
+        Recovery(
+            name=publisher.name,
+            created=publisher.created,
+            roots=publisher.chain.roots,
+            keys=tuple(keys),
+            catalog=catalog,
+        ),
+    )
+    return tuple(fact.keyid for fact in key_facts(publisher) if fact.roles and not fact.here)
+
+
 def _install(home: Home, name: str, material: Recovery) -> Publisher:
     """Build the folder aside, fsync everything in it, rename it to its name."""
     chain = verify_root_chain(identity_of(material.roots[0]), material.roots)
@@ -263,18 +337,18 @@ def _install(home: Home, name: str, material: Recovery) -> Publisher:
     make_folder(aside / "roots")
     for number, root in enumerate(material.roots, start=1):
         write_durably(aside / "roots" / f"{number}.root.json", root)
-    state = _State(
-        format=PUBLISHER_FORMAT,
-        name=name,
-        identity=chain.identity,
-        created=material.created,
-        keys=[record for record, _ in material.keys],
-    )
-    write_durably(aside / _STATE_FILE, canonical_json(state.model_dump()) + b"\n")
+    if material.catalog is not None:
+        write_durably(aside / CATALOG_FILE, material.catalog)
+    _write_state(aside, name, chain.identity, material.created, [record for record, _ in material.keys])
     with io_errors(aside):
         fsync_folder(aside)
     publish_name(aside, home.keys / name)
     return load_publisher(home, name)
+
+
+def _write_state(folder: Path, name: str, identity: str, created: str, keys: Sequence[KeyRecord]) -> None:
+    state = _State(format=PUBLISHER_FORMAT, name=name, identity=identity, created=created, keys=list(keys))
+    write_durably(folder / _STATE_FILE, canonical_json(state.model_dump()) + b"\n")
 
 
 def _pin(home: Home, publisher: Publisher, *, now: datetime) -> None:

@@ -123,9 +123,22 @@ class RootPlan:
     beacon: bytes
 
 
-def first_root_plan(*, root: bytes, online: bytes, beacon: bytes, now: datetime) -> RootPlan:
-    """The plan of a new publisher: one root key, one online key for everything else."""
-    roles = {role: RolePlan(keys=(root if role == "root" else online,)) for role in ROLES}
+def first_root_plan(
+    *,
+    root: bytes,
+    online: bytes,
+    beacon: bytes,
+    now: datetime,
+    more_roots: Sequence[bytes] = (),
+    root_threshold: int = 1,
+    targets: bytes | None = None,
+) -> RootPlan:
+    """The plan of a new publisher: one root key, one online key for everything else, unless there are to be more."""
+    keys = {"root": (root, *more_roots), "targets": (targets or online,)}
+    roles = {
+        role: RolePlan(keys=keys.get(role, (online,)), threshold=root_threshold if role == "root" else 1)
+        for role in ROLES
+    }
     return RootPlan(version=1, expires=now + ROOT_LIFETIME, roles=roles, beacon=beacon)
 
 
