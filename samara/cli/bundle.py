@@ -46,7 +46,7 @@ def export(references: tuple[str, ...], file: Path) -> None:
 
     with terminate_like_ctrl_c(), Progress(screen) as progress:
         done = export_bundle(Home.find(), references, file, on_event=progress)
-    screen.note(f"{len(done.index.releases)} releases, {size(done.size)} in {duration(done.seconds)}")
+    screen.note(f"{_count(len(done.index.releases))}, {size(done.size)} in {duration(done.seconds)}")
     screen.result(
         {
             "file": str(done.path),
@@ -91,7 +91,7 @@ def import_(file: Path, *, allow_stale: bool) -> None:
     with terminate_like_ctrl_c(), Progress(screen) as progress:
         done = import_bundle(Home.find(), file, now=datetime.now(UTC), allow_stale=allow_stale, on_event=progress)
     screen.note(
-        f"{len(done.releases)} releases, {size(done.bytes_total)} in {duration(done.seconds)}"
+        f"{_count(len(done.releases))}, {size(done.bytes_total)} in {duration(done.seconds)}"
         f" · written {size(done.bytes_written)}"
     )
     screen.result(
@@ -126,6 +126,10 @@ def import_(file: Path, *, allow_stale: bool) -> None:
         },
         "\n".join(str(f.location) for one in done.releases for f in one.files),
     )
+
+
+def _count(releases: int) -> str:
+    return f"{releases} release{'' if releases == 1 else 's'}"
 
 
 def _moment(moment: datetime | None) -> str | None:

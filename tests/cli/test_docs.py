@@ -38,7 +38,7 @@ def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command
 
 
 LEAVES = dict(walk(cli, "samara"))
-GROUPS = ["samara", "samara publisher", "samara trust"]
+GROUPS = ["samara", "samara bundle", "samara publisher", "samara trust"]
 each_command = pytest.mark.parametrize("path", LEAVES)
 
 
