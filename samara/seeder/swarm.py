@@ -61,6 +61,7 @@ _ALERTS = (
     | lt.alert_category.storage
     | lt.alert_category.peer
     | lt.alert_category.connect
+    | lt.alert_category.dht_operation
     | lt.alert_category.piece_progress
 )
 
@@ -75,12 +76,14 @@ class SwarmOptions:
     """How one session behaves. Rates are bytes per second, 0 = no cap. `listen`: ("127.0.0.1:6901", …).
 
     `dht_nodes` ("HOST:PORT", …) are known to the DHT instead of the public ones; with loopback addresses alone it is a
-    DHT of this machine's own, without what protects the public one from strangers.
+    DHT of this machine's own, without what protects the public one from strangers. `dht_read_only` is for sessions that
+    end soon: the DHT's nodes won't remember this one (BEP 43), and nobody waits for it when it has gone.
     """
 
     listen: tuple[str, ...] = ANY_ADDRESS
     dht: bool = True
     dht_nodes: tuple[str, ...] = ()
+    dht_read_only: bool = False
     lan: bool = True
     port_mapping: bool = True
     upload_limit: int = 0
@@ -106,7 +109,10 @@ class SwarmOptions:
 
 
 class Swarm:
-    """One session. Use as a context manager. Raises UsageError for a DHT node whose name has no address."""
+    """One session. Use as a context manager. Raises UsageError for a DHT node whose name has no address.
+
+    `finds_peers`: whether it can find peers that nobody told it of.
+    """
 
     def __init__(self, options: SwarmOptions) -> None:
         profile = options.profile
@@ -114,6 +120,7 @@ class Swarm:
         parameters = lt.session_params()
         settings: Any = {"alert_queue_size": 20_000, **profile.settings, **SMALL_FILE_SETTINGS}
         settings.update(dht_settings(nodes, enabled=options.dht))
+        settings["dht_read_only"] = options.dht_read_only
         settings.update(
             {
                 "alert_mask": _ALERTS,
@@ -146,6 +153,7 @@ class Swarm:
         self._chosen = frozenset(text for text in options.listen if parse_endpoint(text)[1] != 0)
         self._handles: dict[str, Any] = {}
         self._polled_at = 0.0
+        self.finds_peers = options.dht or options.lan
         self._mirrors = MirrorBook(_known_addresses)
         self._small = SmallFetches(self.peers)
         self._dht = Dht(self._session, nodes, enabled=options.dht, alerts=_ALERTS)
@@ -240,7 +248,8 @@ class Swarm:
         self._handles[v2_hex] = handle
         self._small.added(wanted, handle)
         self.connect(v2_hex, peers)
-        self._dht.announce(v2_hex, handle)
+        handle.resume()
+        self._dht.find_peers(v2_hex)
         return v2_hex
 
     def begin(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
@@ -284,6 +293,10 @@ class Swarm:
             if peer.connection_type == lt.peer_info.standard_bittorrent and peer.flags & outgoing
             if not peer.flags & not_yet
         )
+
+    def look_for_peers(self, name: str) -> None:
+        """Ask the DHT for a small file's peers once more."""
+        self._dht.find_peers(name)
 
     # -- DHT items (BEP 44) --------------------------------------------------------------------------------------
 
@@ -414,6 +427,8 @@ class Swarm:
             return
         if kind in _DHT_ALERTS:
             yield from self._dht.translate(kind, alert)
+        elif (found := self._dht.peers_found(kind, alert)) is not None:
+            self._small.meet(*found)
         elif kind == "piece_finished_alert":
             yield PieceFinished(torrent=name, piece=int(alert.piece_index))
         elif kind == "cache_flushed_alert":

@@ -29,8 +29,8 @@ MAX_ITEM_BYTES = 996  # BEP 44 allows 1,000 for the bencoded value; libtorrent s
 MAX_SALT_BYTES = 64
 _COUNT_SOON, _COUNT_LATER = 0.1, 5.0  # seconds between counts of the nodes, while there is none and after
 _RETELL = 1.0  # seconds between tries of the given nodes while none has answered
-_ANNOUNCES = (2.0, 100.0)  # a second, at most: in the public DHT, whose send rate libtorrent keeps low, and on loopback
-_BURST = 8  # announces that need not wait
+_TORRENTS = (2.0, 100.0)  # looked up a second: in the public DHT, where libtorrent may send little, and on loopback
+_BURST = 8  # torrents that need not wait
 _ANSWERS_WITHIN = 120.0  # seconds after which nobody waits for an answer any more
 
 # What keeps strangers from filling a routing table also keeps the nodes of one machine from knowing each other.
@@ -110,9 +110,9 @@ class Dht:
         self._session = session
         self._nodes = nodes
         self._alerts = alerts
-        self._announce_rate = _ANNOUNCES[on_one_machine(nodes)]
-        self._announce_credit = float(_BURST)
-        self._to_announce: dict[str, Any] = {}
+        self._rate = _TORRENTS[on_one_machine(nodes)]
+        self._credit = float(_BURST)
+        self._to_ask: dict[str, Callable[[], None]] = {}
         self._due: dict[tuple[str, bytes, bytes], float] = {}  # the answers waited for: until when
         self._ticked_at = self._counted_at = self._told_at = float("-inf")
 
@@ -120,7 +120,7 @@ class Dht:
         """Let go of the session."""
         self.enabled = False
         self._session = None
-        self._to_announce.clear()
+        self._to_ask.clear()
 
     # -- what a session asks ---------------------------------------------------------------------------------------
 
@@ -142,12 +142,28 @@ class Dht:
 
     def announce(self, name: str, handle: Any) -> None:
         """Announce a torrent and look for its peers as soon as may be, not at libtorrent's turn, 4 s apart."""
-        if self.enabled:
-            self._to_announce[name] = handle
+
+        def ask() -> None:
+            if handle.is_valid():
+                handle.force_dht_announce()
+
+        self._ask_soon(name, ask)
+
+    def find_peers(self, name: str) -> None:
+        """Look for the peers of an infohash (v2, 64 hex) without becoming one; `peers_found` reads the answers."""
+        infohash = lt.sha1_hash(bytes.fromhex(name)[:20])  # BEP 52: the DHT knows it by so much of it
+        self._ask_soon(name, lambda: self._session.dht_get_peers(infohash))
+
+    @staticmethod
+    def peers_found(kind: str, alert: Any) -> tuple[str, list[Endpoint]] | None:
+        """(the first 40 hex digits of an infohash, peers) if that is what an alert tells."""
+        if kind != "dht_get_peers_reply_alert":
+            return None
+        return str(alert.info_hash), [(str(host), int(port)) for host, port in alert.peers()]
 
     def forget(self, name: str) -> None:
         """A torrent was removed."""
-        self._to_announce.pop(name, None)
+        self._to_ask.pop(name, None)
 
     def tick(self, now: float) -> None:
         """Whatever is due. Call it at each look at what happened."""
@@ -161,8 +177,8 @@ class Dht:
             self._told_at = now
             for node in self._nodes:
                 self._session.add_dht_node(node)
-        if self.size:
-            self._announce_some(elapsed)
+        if self._to_ask:
+            self._ask_some(elapsed)
         late = [question for question, until in self._due.items() if until < now]
         for question in late:
             self._answered(question)
@@ -198,13 +214,16 @@ class Dht:
         if size != before:
             yield DhtSize(nodes=size)
 
-    def _announce_some(self, elapsed: float) -> None:
-        self._announce_credit = min(_BURST, self._announce_credit + elapsed * self._announce_rate)
-        while self._to_announce and self._announce_credit >= 1:
-            self._announce_credit -= 1
-            handle = self._to_announce.pop(next(iter(self._to_announce)))
-            if handle.is_valid():
-                handle.force_dht_announce()
+    def _ask_soon(self, name: str, ask: Callable[[], None]) -> None:
+        if self.enabled:
+            self._to_ask[name] = ask
+            self._ask_some(0.0)
+
+    def _ask_some(self, elapsed: float) -> None:
+        self._credit = min(_BURST, self._credit + elapsed * self._rate)
+        while self.size and self._to_ask and self._credit >= 1:
+            self._credit -= 1
+            self._to_ask.pop(next(iter(self._to_ask)))()
 
     def _wait_for(self, what: str, public: bytes, salt: bytes, now: float) -> None:
         if not self._due:

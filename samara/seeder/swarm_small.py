@@ -8,7 +8,7 @@ flushed, and must hash to the infohash again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -83,9 +83,12 @@ class SmallFetches:
         parameters.info_hashes = lt.info_hash_t(lt.sha256_hash(bytes.fromhex(wanted.v2)))
         parameters.save_path = os.fspath(wanted.folder)
         parameters.storage_mode = lt.storage_mode_t.storage_mode_sparse
-        parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
+        parameters.flags &= ~lt.torrent_flags.auto_managed
+        # paused, until it has been told of peers: resuming it connects to them at once, not at the next whole second
         parameters.flags |= (
-            lt.torrent_flags.default_dont_download
+            lt.torrent_flags.paused
+            | lt.torrent_flags.default_dont_download
+            | lt.torrent_flags.disable_dht  # it would announce itself, to be in others' way when it has gone again
             | lt.torrent_flags.override_trackers
             | lt.torrent_flags.override_web_seeds
         )
@@ -94,6 +97,18 @@ class SmallFetches:
     def added(self, wanted: Wanted, handle: Any) -> None:
         """libtorrent has taken it."""
         self._fetches[wanted.v2] = _Fetch(wanted=wanted, handle=handle)
+
+    def meet(self, prefix: str, peers: Sequence[tuple[str, int]]) -> None:
+        """The DHT knows these peers of an infohash that begins so."""
+        for name, fetch in self._fetches.items():
+            if name.startswith(prefix) and fetch.state is not _State.OVER:
+                alone = not fetch.handle.get_peer_info()
+                if alone:
+                    fetch.handle.pause()
+                for peer in peers:
+                    fetch.handle.connect_peer(peer)
+                if alone:
+                    fetch.handle.resume()
 
     def remove(self, name: str, session: Any) -> bool:
         """Stop, and delete what came; answered by SmallGone. Whether there was such a fetch."""
