@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 
 from samara.registry.durable import make_folder, write_durably
@@ -29,6 +30,7 @@ PUT_EVERY = 1800.0  # seconds
 PUT_AGAIN = (5.0, 15.0, 60.0, 300.0)  # seconds after a put that was stored nowhere; the last of them from then on
 LOOK_WITHIN = 5.0  # seconds after which a put no longer waits for the look-up before it
 ANSWER_WITHIN = 60.0  # seconds after which a put that nothing is heard of has failed
+GIVEN_AT_ONCE = 16  # files written in one go: the loop has others to serve
 MEND_AFTER = 10.0  # seconds after which a file that couldn't be given is written anew
 _V2_DIGITS = 64
 
@@ -70,7 +72,6 @@ class _Beacon:
 class _Given:
     file: SmallFile
     torrent: SmallTorrent
-    is_given: bool = False
     due_at: float = float("-inf")
 
 
@@ -82,6 +83,7 @@ class Announcer:
         self._folder = folder
         self._on_event = on_event
         self._files: dict[str, _Given] = {}
+        self._missing: dict[str, None] = {}  # of the files, those not given yet
         self._beacons: dict[bytes, _Beacon] = {}
 
     def update(self, announcement: Announcement) -> None:
@@ -94,6 +96,7 @@ class Announcer:
         for stale in self._files.keys() - files.keys():
             self._swarm.remove(stale)
         self._files = {v2: self._files.get(v2, given) for v2, given in files.items()}
+        self._missing = dict.fromkeys(v2 for v2 in self._files if v2 not in self._swarm)
         for public, beacon in beacons.items():
             known = self._beacons.get(public)
             if known is not None and known.pointer == beacon.pointer:
@@ -117,9 +120,9 @@ class Announcer:
 
     def tick(self, now: float) -> None:
         """Whatever is due."""
-        for v2, given in self._files.items():
-            if not given.is_given and now >= given.due_at:
-                self._give(v2, given, now)
+        due = (v2 for v2 in self._missing if now >= self._files[v2].due_at)
+        for v2 in list(islice(due, GIVEN_AT_ONCE)):
+            self._give(v2, self._files[v2], now)
         for public, beacon in self._beacons.items():
             self._advance(public, beacon, now)
 
@@ -139,11 +142,11 @@ class Announcer:
             given.due_at = now + MEND_AFTER
             self._on_event(Warned(message=f"can't give {given.file.name} for now: {error}"))
         else:
-            given.is_given = True
+            del self._missing[v2]
 
     def _let_go(self, v2: str, given: _Given, now: float) -> None:
         self._swarm.remove(v2)
-        given.is_given = False
+        self._missing[v2] = None
         given.due_at = now + MEND_AFTER
 
     def _sweep(self) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,6 +24,7 @@ from samara.schemas.bittorrent import parse_blob_torrent
 from samara.schemas.digests import b3_hex, b3_text
 from samara.schemas.errors import MalformedError, NotFoundError, SamaraError, StoreError
 from samara.schemas.events import Listening, Note, OnEvent, SeedRow, SeedTable, Warned, ignore
+from samara.seeder.announce import Announcement, Announcer
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import hash_file, open_source
 from samara.seeder.progress import hash_progress
@@ -41,6 +42,7 @@ from samara.seeder.swarm_events import (
 TABLE_EVERY = 1.0  # seconds between SeedTable events
 RESCAN_EVERY = 2.0  # seconds between looks at the index
 REST = 60.0  # seconds before a file that couldn't be read is tried again
+ANNOUNCED = "announced"  # the folder, in the home, of the small files that are given
 TRUSTED_FOR = 7 * 86400  # seconds after which an untouched file's pieces are hashed again before they are given
 
 
@@ -118,11 +120,13 @@ def seed(
     *,
     paths: Sequence[Path] = (),
     stop: threading.Event | None = None,
+    announcements: Callable[[], Announcement] | None = None,
     on_event: OnEvent = ignore,
 ) -> SeedTable:
     """Seed until `stop` is set; what was given is returned. With `paths` (files, or folders of them) only their blobs.
 
-    Without `stop` it runs until an exception ends it, such as Ctrl-C's.
+    Without `stop` it runs until an exception ends it, such as Ctrl-C's. `announcements` is asked at every look at the
+    index what else to give and to point to, so that names can be found without a server.
 
     Raises NotFoundError when nothing here can be seeded or a path is no known blob, NetworkError when the session
     can't listen.
@@ -136,13 +140,25 @@ def seed(
         with Swarm(options or SwarmOptions()) as swarm:
             for endpoint in swarm.wait_listening(10.0):
                 on_event(Listening(endpoint=endpoint))
-            return _Seeder(index, swarm, only, on_event).run(stop)
+            announcer = Announcer(swarm, home.root / ANNOUNCED, on_event)
+            return _Seeder(index, swarm, only, on_event, announcer, announcements).run(stop)
 
 
 class _Seeder:
     """What is being seeded now, kept equal to what the index says can be."""
 
-    def __init__(self, index: Index, swarm: Swarm, only: frozenset[str] | None, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        index: Index,
+        swarm: Swarm,
+        only: frozenset[str] | None,
+        on_event: OnEvent,
+        announcer: Announcer | None = None,
+        announcements: Callable[[], Announcement] | None = None,
+    ) -> None:
+        self._announcer = announcer
+        self._announcements = announcements
+        self._announced: Announcement | None = None
         self._index = index
         self._swarm = swarm
         self._only = only
@@ -153,6 +169,7 @@ class _Seeder:
 
     def run(self, stop: threading.Event) -> SeedTable:
         self._rescan()
+        self._announce()
         if not self._seeds:
             self._on_event(Note(message="nothing is whole here yet; waiting for a pull or publish to finish"))
         next_table = next_scan = time.monotonic()
@@ -162,7 +179,10 @@ class _Seeder:
             now = time.monotonic()
             if now >= next_scan:
                 self._rescan()
+                self._announce()
                 next_scan = now + RESCAN_EVERY
+            if self._announcer is not None:
+                self._announcer.tick(now)
             if now >= next_table:
                 self._on_event(self._table())
                 next_table = now + TABLE_EVERY
@@ -183,7 +203,21 @@ class _Seeder:
             if item.b3 not in still and self._resting.get(item.b3, now) <= now:
                 self._seeds[self._swarm.add_seed(item.torrent, item.path, check_first=item.check_first)] = item
 
+    def _announce(self) -> None:
+        """What is announced, kept equal to what should be."""
+        if self._announcer is None or self._announcements is None:
+            return
+        try:
+            wanted = self._announcements()
+            if wanted != self._announced:
+                self._announcer.update(wanted)
+                self._announced = wanted
+        except SamaraError as error:
+            self._complain(f"what was announced stays as it was: {error}")
+
     def _handle(self, happened: SwarmEvent) -> None:
+        if self._announcer is not None and self._announcer.handle(happened, time.monotonic()):
+            return
         item = self._seeds.get(happened.torrent)
         if isinstance(happened, ListeningOn):  # an address that came later, such as another network's
             self._on_event(Listening(endpoint=happened.endpoint))
