@@ -25,10 +25,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from samara.registry.home import Home
 from samara.registry.trust.identity import ROOT_V1_NAME, identity_of, infohash_of, root_magnet
-from samara.registry.trust.keys import SecretKey, open_key, save_key, seal_key
-from samara.registry.trust.publishers import Publisher
-from samara.registry.trust.recovery import KeyRecord
-from samara.registry.trust.roots import first_root_plan, verify_root_chain, write_root
+from samara.registry.trust.keys import SecretKey, open_key, seal_key
+from samara.registry.trust.publishers import Publisher, install_publisher
+from samara.registry.trust.recovery import KeyRecord, Recovery
+from samara.registry.trust.roots import first_root_plan, write_root
 from samara.schemas.bittorrent import parse_blob_torrent, piece_length_for, single_leaf_v2_info
 from samara.schemas.digests import b3, b3_text
 from samara.schemas.envelope import PAYLOAD_TYPE
@@ -92,9 +92,10 @@ def worked_example() -> tuple[bytes, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "LICENSE").write_bytes(LICENCE)
-        publisher = example_publisher(folder / "keys")
+        home = Home(folder / "home")
+        publisher = example_publisher(home)
         done = publish(
-            Home(folder / "home"),
+            home,
             [MODEL, folder / "LICENSE"],
             parse_reference(REFERENCE),
             publisher,
@@ -126,20 +127,23 @@ def example_keys() -> dict[str, SecretKey]:
     return found
 
 
-def example_publisher(folder: Path) -> Publisher:
+def example_publisher(home: Home) -> Publisher:
     """A publisher with the keys above; its folder holds the online key."""
     keys = example_keys()
-    root = write_root(first_root_plan(**{use: key.public for use, key in keys.items()}, now=NOW), [keys["root"]])
-    folder.mkdir()
-    save_key(folder / "online.key", seal_key(keys["online"], None))
-    return Publisher(
+    root = write_root(
+        first_root_plan(
+            root=keys["root"].public, online=keys["online"].public, beacon=keys["beacon"].public, now=NOW
+        ),
+        [keys["root"]],
+    )  # fmt: skip
+    online = KeyRecord(file="online.key", use="online", public=keys["online"].public.hex())
+    material = Recovery(
         name="example",
-        identity=identity_of(root),
         created="2026-01-02T03:04:05Z",
-        folder=folder,
-        chain=verify_root_chain(identity_of(root), [root]),
-        keys=(KeyRecord(file="online.key", use="online", public=keys["online"].public.hex()),),
+        roots=(root,),
+        keys=((online, seal_key(keys["online"], None)),),
     )
+    return install_publisher(home, "example", material)
 
 
 def root_values(publisher: Publisher) -> dict[str, Any]:

@@ -69,9 +69,9 @@ def command(source: str) -> int:
 
 def _find(home: Home, source: str) -> _Shown:
     from samara.fetcher.resolve import is_magnet, is_release_file, read_bundle, resolve
-    from samara.fetcher.web import is_url
     from samara.registry.trust.known import KnownCatalogs
     from samara.registry.trust.release import inspect_release, open_release
+    from samara.registry.web import is_url
 
     if is_magnet(source) or not (is_url(source) or is_release_file(source)):
         resolved = resolve(home, source)

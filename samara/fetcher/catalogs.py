@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from samara.fetcher.web import UrlSource, is_url
 from samara.registry.trust.catalog_client import CatalogClient, CatalogState
 from samara.registry.trust.known import KnownCatalogs
 from samara.registry.trust.pins import Pin
 from samara.registry.trust.roots import RootChain
 from samara.registry.trust.sources import BundleSource, FolderSource, MetadataSource
 from samara.registry.trust.updater import ExpiredCatalogError
+from samara.registry.web import UrlSource, is_url
 from samara.schemas.errors import NetworkError, NotFoundError, SamaraError, TrustError, UsageError
 from samara.schemas.events import Note, OnEvent, Warned, ignore
 

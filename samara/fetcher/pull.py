@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samara.fetcher.catalogs import Asking
-from samara.fetcher.finder import SwarmFinder
 from samara.fetcher.later import LaterIndex
 from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.plan import FileFacts, Plan, plan_pull, require_room, require_sources
 from samara.fetcher.recheck import recheck
 from samara.fetcher.resolve import Resolved, resolve
+from samara.fetcher.session import Session
 from samara.fetcher.transfer import CHECKPOINT_SECONDS, State, Transfer
 from samara.fetcher.watch import Watch
 from samara.registry.durable import make_folder, write_durably
@@ -73,6 +73,11 @@ class PullOptions:
         return self.peers if self.peer_to_peer else ()
 
     @property
+    def session_options(self) -> SwarmOptions:
+        """How the swarm session of this pull behaves."""
+        return self.swarm if self.peer_to_peer else self.swarm.mirrors_only()
+
+    @property
     def can_ask_peers(self) -> bool:
         """Whether metadata may be asked of peers: told ones, or those that the DHT names."""
         return self.peer_to_peer and (self.swarm.dht or bool(self.peers))
@@ -123,7 +128,9 @@ def pull(home: Home, source: str, options: PullOptions | None = None, *, on_even
     if options.to is not None and options.to.resolve().is_relative_to(home.root.resolve()):
         raise UsageError(f"{options.to} lies inside the store", next_step="choose another folder for --to")
     with contextlib.ExitStack() as stack:
-        session = stack.enter_context(Session(home, options, on_event))
+        session = stack.enter_context(
+            Session(home, options.session_options, peers=options.told_peers, on_event=on_event)
+        )
         asking = Asking(
             now=datetime.now(UTC),
             sources=options.sources,
@@ -141,45 +148,6 @@ def pull(home: Home, source: str, options: PullOptions | None = None, *, on_even
         pulling = _Pulling(home, index, resolved, options, session, on_event, started)
         pulling.run()
         return pulling.result()
-
-
-class Session:
-    """The one swarm session of a pull, opened when it is first needed: for names, then for bytes."""
-
-    def __init__(self, home: Home, options: PullOptions, on_event: OnEvent) -> None:
-        self._home = home
-        self._options = options
-        self._on_event = on_event
-        self._swarm: Swarm | None = None
-        self._finder: SwarmFinder | None = None
-
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        if self._finder is not None:
-            self._finder.close()
-        if self._swarm is not None:
-            self._swarm.close()
-
-    def swarm(self) -> Swarm:
-        """The session."""
-        if self._swarm is None:
-            options = self._options.swarm if self._options.peer_to_peer else self._options.swarm.mirrors_only()
-            self._swarm = Swarm(options)
-        return self._swarm
-
-    def finder(self) -> SwarmFinder:
-        """Asks in it for names."""
-        if self._finder is None:
-            self._finder = SwarmFinder(self._home, self.swarm(), self._options.told_peers, on_event=self._on_event)
-        return self._finder
-
-    @property
-    def peers(self) -> tuple[tuple[str, int], ...]:
-        """Who to ask for bytes first: those that were told, and those that had the metadata."""
-        found = () if self._finder is None else self._finder.peers
-        return tuple(dict.fromkeys((*self._options.told_peers, *found)))
 
 
 class _Pulling:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samara.fetcher.catalogs import DHT_SOURCE, Asking, age, current_catalog, open_source
-from samara.fetcher.web import download, is_url
 from samara.registry.home import Home
 from samara.registry.trust.catalog_client import CatalogState
 from samara.registry.trust.known import KnownCatalogs
 from samara.registry.trust.pins import Pin
 from samara.registry.trust.release import VerifiedRelease, open_listed, open_release
 from samara.registry.trust.sources import read_whole
+from samara.registry.web import download, is_url
 from samara.schemas.bittorrent import MAX_SMALL_FILE, parse_magnet
 from samara.schemas.catalog import CatalogEntry
 from samara.schemas.digests import b3, b3_hex

@@ -208,6 +208,17 @@ class Index:
         with self._read() as session:
             return tuple(_stored(session, row) for row in session.scalars(select(ReleaseRow).order_by(ReleaseRow.id)))
 
+    def manifests(self) -> tuple[str, ...]:
+        """The digests of every release's manifest, oldest first."""
+        with self._read() as session:
+            rows = session.scalars(select(ReleaseRow.manifest_digest).order_by(ReleaseRow.id))
+            return tuple(_digest(raw) for raw in rows)
+
+    def latest_release(self) -> int:
+        """Grows with every release that is added; 0 when there is none."""
+        with self._read() as session:
+            return session.scalar(select(sa.func.max(ReleaseRow.id))) or 0
+
     def releases_of_blob(self, b3: str) -> tuple[StoredRelease, ...]:
         """Every release that has a file with these bytes, newest first."""
         with self._read() as session:

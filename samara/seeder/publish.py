@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,6 +100,10 @@ class _HashedFile:
     torrent: bytes | None
 
 
+def _nothing_to_check() -> None:
+    """For who publishes from one machine alone."""
+
+
 def publish(
     home: Home,
     files: Sequence[Path],
@@ -110,12 +114,14 @@ def publish(
     description: Description = _NOTHING_SAID,
     output: Path | None = None,
     now: datetime | None = None,
+    check_newest: Callable[[], None] = _nothing_to_check,
     on_event: OnEvent = ignore,
 ) -> Published:
     """Publish `files` as one release under `reference`, signed by `publisher`.
 
     The release's name in the publisher's catalog changes last. `now` stamps the manifest (SOURCE_DATE_EPOCH, then the
-    clock, when None); `ask` is called for a passphrase if the online key has one. Raises UsageError, NotFoundError,
+    clock, when None); `ask` is called for a passphrase if the online key has one; `check_newest` raises if somebody
+    published elsewhere meanwhile, and is asked before hashing and before listing. Raises UsageError, NotFoundError,
     IntegrityError (a file changed while it was read), TrustError, StoreError or DiskFullError.
     """
     started = time.monotonic()
@@ -128,6 +134,7 @@ def publish(
     words = _words(reference.model, reference.tag, publisher, description, _created(now), mirrors)
     target = output or Path.cwd() / f"{reference.model}-{reference.tag}{SUFFIX}"
     _check_target(target)
+    check_newest()
     keys = publisher.online_keys(ask)  # a wrong passphrase should be noticed before a terabyte is hashed
     with Index.open(home) as index:
         hashed = [
@@ -157,6 +164,7 @@ def publish(
         torrents=tuple(torrents[f.b3] for f in _distinct(release) if f.b3 in torrents),
     )
     write_durably(target, pack_release(bundle))
+    check_newest()
     list_in_catalog(home, publisher, bundle, keys=keys, now=moment)
     if not is_new:
         on_event(Note(message=f"unchanged: {reference} is already published as version {release.version}"))

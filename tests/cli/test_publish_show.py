@@ -45,13 +45,19 @@ def acme(samara: Samara) -> Samara:
     return samara
 
 
+def signed(samara: Samara, payload: bytes) -> Envelope:
+    """A payload that acme signs."""
+    publisher = load_publisher(samara.home, "acme")
+    return publisher.sign(payload, publisher.online_keys())
+
+
 def resigned(samara: Samara, release_file: str, changes: dict[str, Any]) -> None:
     """Let acme sign the manifest in a .samara file again, with some fields of the predicate changed."""
     path = samara.folder / release_file
     bundle = unpack_release(path.read_bytes())
     value = json.loads(bundle.envelope.payload)
     value["predicate"].update(changes)
-    envelope = load_publisher(samara.home, "acme").sign(canonical_json(value))
+    envelope = signed(samara, canonical_json(value))
     path.write_bytes(pack_release(replace(bundle, envelope=envelope)))
 
 
@@ -466,7 +472,7 @@ class TestShowing:
         path = published.folder / "tiny-q8_0.samara"
         bundle = unpack_release(path.read_bytes())
         payload = bundle.envelope.payload.replace(b"urn:x-samara:release:v1", b"urn:x-samara:release:v2")
-        envelope = load_publisher(published.home, "acme").sign(payload)
+        envelope = signed(published, payload)
         path.write_bytes(pack_release(replace(bundle, envelope=envelope)))
         assert "a newer samara may be able to read it" in published("show", path.name, code=ExitCode.INTEGRITY).err
 

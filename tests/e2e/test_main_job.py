@@ -28,7 +28,7 @@ def test_from_one_machine_to_another(tmp_path: Path) -> None:
     with seed_process(giver) as seeder:
         with pulling(getter, release, "--peer", seeder.text) as first:
             done = first.end()
-        with pulling(getter, "acme/pair:v1", "--to", tmp_path / "out") as second:
+        with pulling(getter, f"acme/pair@{published.result['manifest']}", "--to", tmp_path / "out") as second:
             again = second.end()
         stopped = seeder.stop()
 

@@ -179,7 +179,7 @@ def test_rot_in_the_store_is_found_by_verify_and_mended_by_fetching_that_piece(t
         assert problem.exit_code is ExitCode.INTEGRITY
         assert "block 1 (bytes 4194304–8388607)" in str(problem)
         before = honest.uploaded
-        pull = Pull(home, shelved.reference, options(honest.endpoint))
+        pull = Pull(home, shelved.pinned, options(honest.endpoint))
         done = pull.result()
         assert honest.uploaded - before == PIECE
     assert done.bytes_from_peers == PIECE
@@ -202,7 +202,7 @@ def test_an_edited_blob_in_the_store_is_noticed_without_verify(tmp_path: Path, s
             record = index.blob(shelved.only.b3)
             assert record is not None
             assert whole_copy(record) is None
-        done = pulled(home, shelved.reference, options(honest.endpoint))
+        done = pulled(home, shelved.pinned, options(honest.endpoint))
     assert done.bytes_from_peers == PIECE
     assert_pulled(home, shelved)
 

@@ -51,7 +51,7 @@ def test_a_changed_value_is_not_believed(home: Home, shelved: Shelf, table: str,
         with pytest.raises(SamaraError) as caught:
             use()
         assert caught.value.exit_code in {ExitCode.INTEGRITY, ExitCode.TRUST}
-    assert Pull(home, shelved.reference, options()).error().exit_code in {ExitCode.INTEGRITY, ExitCode.TRUST}
+    assert Pull(home, shelved.pinned, options()).error().exit_code in {ExitCode.INTEGRITY, ExitCode.TRUST}
 
 
 @pytest.mark.parametrize(("table", "column"), [("releases", "payload"), ("torrents", "data")])

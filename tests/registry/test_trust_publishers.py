@@ -100,12 +100,12 @@ def test_with_a_passphrase_every_key_is_encrypted_and_it_is_asked_for(home: Home
         asked.append(what)
         return "right"
 
-    assert publisher.sign(b"{}", answer).signatures
+    assert publisher.sign(b"{}", publisher.online_keys(answer)).signatures
     assert asked == ["online.key of acme"]
     with pytest.raises(TrustError, match=r"wrong passphrase for online\.key of acme"):
-        publisher.sign(b"{}", lambda _: "wrong")
+        publisher.online_keys(lambda _: "wrong")
     with pytest.raises(TrustError, match="SAMARA_PASSPHRASE"):
-        publisher.sign(b"{}", None)
+        publisher.online_keys(None)
 
 
 def test_a_publisher_is_never_overwritten(home: Home) -> None:
@@ -180,7 +180,7 @@ def test_the_root_key_may_be_taken_away(home: Home) -> None:
     publisher = quick_publisher(home)
     (publisher.folder / "root.key").unlink()
     again = load_publisher(home, "acme")
-    assert again.sign(b"{}").signatures
+    assert again.sign(b"{}", again.online_keys()).signatures
     assert [fact.file for fact in key_facts(again) if not fact.here] == ["root.key"]
 
 
@@ -212,7 +212,7 @@ def test_a_recovery_file_restores_a_publisher_elsewhere(home: Home, tmp_path: Pa
     assert asked == ["recovery file acme.recovery"]
     assert (restored.identity, restored.chain, restored.keys) == (made.identity, made.chain, made.keys)
     assert all(fact.encrypted for fact in key_facts(restored))
-    assert verify_envelope(restored.sign(b"{}", lambda _: "right"), made.chain)
+    assert verify_envelope(restored.sign(b"{}", restored.online_keys(lambda _: "right")), made.chain)
     assert TrustFolder(elsewhere.trust).resolve("acme").identity == made.identity
 
 

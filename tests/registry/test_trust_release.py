@@ -98,7 +98,7 @@ def test_an_impostor_by_name_is_called_out(world: World) -> None:
 
 
 def test_a_stranger_who_signs_under_acmes_identity_is_refused(world: World) -> None:
-    forged = world.mallory.sign(payload_of(world.acme.identity))
+    forged = world.mallory.sign(payload_of(world.acme.identity), world.mallory.online_keys())
     with pytest.raises(TrustError, match="not signed by its publisher"):
         open_release(replace(world.bundle, envelope=forged), world.trust)
     with pytest.raises(TrustError, match="belongs to another publisher"):
@@ -195,7 +195,8 @@ def test_inspecting_asks_no_pin_and_trusts_nobody(world: World) -> None:
 
 
 def test_inspecting_tells_what_does_not_hold(world: World) -> None:
-    forged = inspect_release(replace(world.bundle, envelope=world.mallory.sign(payload_of(world.acme.identity))))
+    forgery = world.mallory.sign(payload_of(world.acme.identity), world.mallory.online_keys())
+    forged = inspect_release(replace(world.bundle, envelope=forgery))
     assert isinstance(forged.problem, TrustError)
     assert forged.chain == world.acme.chain
     rootless = inspect_release(replace(world.bundle, roots=()))
@@ -287,7 +288,7 @@ def test_fuzz_manifests_that_acme_did_sign(world: World, data: st.DataObject) ->
     payload = canonical_json_or_none(disturbed(data, json.loads(world.bundle.envelope.payload)))
     if payload is None:
         return
-    odd = replace(world.bundle, envelope=world.acme.sign(payload))
+    odd = replace(world.bundle, envelope=world.acme.sign(payload, world.acme.online_keys()))
     for read in (lambda: open_release(odd, world.trust), lambda: inspect_release(odd)):
         try:
             read()

@@ -42,6 +42,11 @@ class Shelf:
         return f"{self.publisher.name}/{self.release.model}:{self.release.tag}"
 
     @property
+    def pinned(self) -> str:
+        """`acme/model@b3:…`: needs no catalog."""
+        return f"{self.publisher.name}/{self.release.model}@{self.release.digest}"
+
+    @property
     def source(self) -> Path:
         """The one file of a release of one file."""
         (only,) = self.sources

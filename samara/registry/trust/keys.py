@@ -41,6 +41,11 @@ class SecretKey:
         """The key id TUF and DSSE know it by."""
         return key_id(self.public)
 
+    @property
+    def seed(self) -> bytes:
+        """The private half (32 bytes, RFC 8032), for a beacon: the DHT's library signs by itself."""
+        return self._private.private_bytes_raw()
+
     def signer(self) -> CryptoSigner:
         """For this room's use only: the library's signer."""
         from samara.registry.trust.library import CryptoSigner

@@ -120,7 +120,8 @@ class Publisher:
         have = len({key.public for key in keys} & set(self.chain.targets_keys.values()))
         if have < self.chain.targets_threshold:
             raise TrustError(
-                f"too few keys of {self.name} that may sign manifests are here",
+                f"{'no key' if not have else 'too few keys'} of {self.name} that may sign manifests"
+                f" {'is' if not have else 'are'} here",
                 expected=f"{self.chain.targets_threshold} key file(s) in {self.folder}", actual=have,
                 next_step="put the online key back, or run `samara publisher import RECOVERY-FILE`",
             )  # fmt: skip
@@ -231,7 +232,7 @@ def init_publisher(
         )
         if recovery is not None:
             _write_recovery(recovery, material)
-        publisher = _install(home, name, material)
+        publisher = install_publisher(home, name, material)
     _pin(home, publisher, now=now)
     return publisher
 
@@ -251,7 +252,7 @@ def import_publisher(
         _refuse_existing(home, name, now=now)
         _refuse_foreign_alias(home, name, own=identity_of(material.roots[0]))
         _check_material(material, ask, file)
-        publisher = _install(home, name, material)
+        publisher = install_publisher(home, name, material)
     _pin(home, publisher, now=now)
     return publisher
 
@@ -327,8 +328,8 @@ def export_publisher(home: Home, publisher: Publisher, file: Path, ask: AskPassp
     return tuple(fact.keyid for fact in key_facts(publisher) if fact.roles and not fact.here)
 
 
-def _install(home: Home, name: str, material: Recovery) -> Publisher:
-    """Build the folder aside, fsync everything in it, rename it to its name."""
+def install_publisher(home: Home, name: str, material: Recovery) -> Publisher:
+    """Build the folder aside, fsync everything in it, rename it to its name. What is in `material` is believed."""
     chain = verify_root_chain(identity_of(material.roots[0]), material.roots)
     aside = home.keys / (TEMPORARY_PREFIX + secrets.token_hex(8))
     make_folder(aside, mode=_FOLDER_MODE)

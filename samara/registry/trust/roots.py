@@ -194,6 +194,16 @@ def verify_root_chain(identity: str, roots: Sequence[bytes]) -> RootChain:
     return RootChain(identity=identity, roots=tuple(roots), views=tuple(views))
 
 
+def inspect_root(data: bytes) -> RootView:
+    """One root of any version, signed by its own keys: what it says, not whose it is. Raises as a chain does."""
+    value = strict_json(data, "root metadata")
+    signed = value.get("signed") if isinstance(value, dict) else None
+    version = signed.get("version") if isinstance(signed, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise MalformedError("not root metadata", expected="a TUF root file such as 1.root.json")
+    return _verified_root(data, version, None)[0]
+
+
 class _Shape(BaseModel):
     # deferred: whoever only imports this module, say to list pins, doesn't pay for building the validators
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)

@@ -1,0 +1,175 @@
+"""What this machine can tell others of publishers: root version 1, metadata bundle and release objects, for every
+publisher whose catalog it knows; and, where it holds a beacon, the pointer that makes a name findable (BEP 44).
+
+A machine that only pulled carries the metadata on like any other bytes: nobody has to trust it for that. Own catalogs
+are signed again at half of their time, when the online key can be opened without asking.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.registry.trust.catalog_client import CatalogState
+from samara.registry.trust.catalogs import refresh_due
+from samara.registry.trust.identity import ROOT_V1_NAME
+from samara.registry.trust.keys import AskPassphrase, SecretKey
+from samara.registry.trust.known import KnownCatalogs
+from samara.registry.trust.own_catalog import nothing, own_catalog, update_catalog
+from samara.registry.trust.pins import TrustFolder
+from samara.registry.trust.publishers import ONLINE_ROLES, Publisher, list_publishers, load_publisher
+from samara.schemas.bittorrent import MAX_SMALL_FILE, small_torrent
+from samara.schemas.digests import b3_hex
+from samara.schemas.errors import SamaraError
+from samara.schemas.events import Note, OnEvent, Warned
+from samara.schemas.metadata_bundle import pack_metadata
+from samara.schemas.pointer import Pointer
+from samara.schemas.release_file import ReleaseBundle, pack_release_object, release_object_name
+from samara.seeder.announce import Announcement, SmallFile
+
+REFRESH_TRY_EVERY = 3600.0  # seconds between tries to sign a catalog again that is past half of its time
+NOTHING = Announcement(files=(), pointers=())
+
+
+class Announcements:
+    """Gives the Announcement of the moment; the same object as long as nothing has changed. From one thread.
+
+    `ask`: for passphrases of online and beacon keys, asked once, at the first call.
+    """
+
+    def __init__(self, home: Home, index: Index, *, ask: AskPassphrase | None, on_event: OnEvent) -> None:
+        self._home = home
+        self._index = index
+        self._ask = ask
+        self._on_event = on_event
+        self._keys: dict[tuple[str, int], tuple[SecretKey, ...]] = {}  # by identity and root version
+        self._beacons: dict[tuple[str, int], tuple[bytes, ...]] = {}
+        self._seen: object = None
+        self._last = NOTHING
+        self._next_refresh = float("-inf")
+        self._complained: set[str] = set()
+
+    def __call__(self) -> Announcement:
+        """What to announce now. Complains of what can't be, and leaves it out."""
+        now = datetime.now(UTC)
+        if now.timestamp() >= self._next_refresh:
+            self._next_refresh = now.timestamp() + REFRESH_TRY_EVERY
+            self._refresh(now)
+        try:
+            seen = self._fingerprint()
+            if seen != self._seen:
+                self._last = self._make()
+                self._seen = seen
+        except SamaraError as problem:  # a busy index: what was announced stays
+            self._complain(str(problem))
+        return self._last
+
+    def _fingerprint(self) -> object:
+        """Changes when anything that is announced may have."""
+        return self._index.latest_release(), tuple(
+            (str(path), stat.st_mtime_ns, stat.st_size, stat.st_ino) for path, stat in self._files()
+        )
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for folder, name in ((self._home.keys, "catalog"), (self._home.trust, "metadata"), (self._home.keys, "roots")):
+            for path in sorted(folder.glob(f"*/{name}")):
+                try:
+                    yield path, path.stat()
+                except OSError:
+                    continue
+
+    def _make(self) -> Announcement:
+        files: dict[str, SmallFile] = {}
+        pointers: list[tuple[bytes, Pointer]] = []
+        known = KnownCatalogs(self._home)
+        own = {publisher.identity: publisher for publisher in self._publishers()}
+        for identity in dict.fromkeys((*own, *self._pinned())):
+            try:
+                state = known.of(identity)
+            except SamaraError as problem:
+                self._complain(str(problem))
+                continue
+            if state is None:
+                continue
+            bundle = pack_metadata(state.bundle)
+            name = f"{identity}.metadata"
+            torrent = small_torrent(name, bundle)
+            files[identity] = SmallFile(name=ROOT_V1_NAME, data=state.chain.roots[0])
+            files[torrent.v2] = SmallFile(name=name, data=bundle)
+            for found in self._release_objects(state):
+                files[small_torrent(found.name, found.data).v2] = found
+            if identity in own:
+                pointer = Pointer(
+                    bundle=torrent.v2, length=torrent.size, timestamp_version=state.catalog.versions["timestamp"]
+                )
+                pointers += [(seed, pointer) for seed in self._beacon_seeds(own[identity])]
+        return Announcement(files=tuple(files.values()), pointers=tuple(pointers))
+
+    def _release_objects(self, state: CatalogState) -> Iterator[SmallFile]:
+        """Of what the catalog lists, whatever the index holds, byte for byte as it was listed."""
+        held = set(self._index.manifests())
+        for entry in state.catalog.entries.values():
+            if entry.manifest not in held:
+                continue
+            stored = self._index.release_by_digest(entry.manifest)
+            if stored is None:
+                continue
+            data = pack_release_object(ReleaseBundle(roots=(), envelope=stored.envelope, torrents=stored.torrents))
+            name = release_object_name(b3_hex(entry.manifest))
+            if len(data) <= MAX_SMALL_FILE and small_torrent(name, data).v2 == entry.release_v2:
+                yield SmallFile(name=name, data=data)
+
+    def _publishers(self) -> Iterator[Publisher]:
+        for name in list_publishers(self._home):
+            try:
+                yield load_publisher(self._home, name)
+            except SamaraError as problem:
+                self._complain(str(problem))
+
+    def _pinned(self) -> Iterator[str]:
+        try:
+            yield from (pin.identity for pin in TrustFolder(self._home.trust).list())
+        except SamaraError as problem:
+            self._complain(str(problem))
+
+    def _beacon_seeds(self, publisher: Publisher) -> tuple[bytes, ...]:
+        """Of every beacon it ever had whose key is here: who knows only an old root looks under the old one."""
+        at = (publisher.identity, publisher.chain.version)
+        if at not in self._beacons:
+            beacons = {view.beacon for view in publisher.chain.views}
+            seeds = []
+            for record in publisher.keys:
+                if record.public_bytes in beacons and publisher.key_path(record).exists():
+                    try:
+                        seeds.append(publisher.open_key(record, self._ask).seed)
+                    except SamaraError as problem:
+                        self._complain(f"{publisher.name} can't be found by its name alone: {problem}")
+            self._beacons[at] = tuple(seeds)
+        return self._beacons[at]
+
+    def _refresh(self, now: datetime) -> None:
+        """Sign catalogs again that are past half of their time."""
+        for publisher in self._publishers():
+            try:
+                state = own_catalog(publisher)
+                if state is None or not refresh_due(state.catalog, now):
+                    continue
+                update_catalog(self._home, publisher, nothing, signers=self._online(publisher), now=now)
+                self._on_event(Note(message=f"signed the catalog of {publisher.name} again"))
+            except SamaraError as problem:
+                self._complain(f"the catalog of {publisher.name} could not be signed again: {problem}")
+
+    def _online(self, publisher: Publisher) -> tuple[SecretKey, ...]:
+        at = (publisher.identity, publisher.chain.version)
+        if at not in self._keys:
+            self._keys[at] = publisher.open_keys(ONLINE_ROLES, self._ask)
+        return self._keys[at]
+
+    def _complain(self, trouble: str) -> None:
+        if trouble not in self._complained:
+            self._complained.add(trouble)
+            self._on_event(Warned(message=trouble))
