@@ -28,7 +28,7 @@ command = click.Group(
     "export",
     examples=(
         "samara bundle export acme/tiny:q8_0 tiny.tar.zst\n"
-        "samara bundle export acme/tiny:q8_0 acme/tiny-lora:v1 /media/stick/acme.tar.zst"
+        "samara bundle export acme/tiny:q8_0 acme/chat:v1 /media/stick/acme.tar.zst"
     ),
     exits=(
         ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
+from samara.cli.naming import asking_options, publisher_asking
 from samara.cli.passphrase import ask_passphrase
 from samara.cli.progress import Progress
 from samara.cli.signals import terminate_like_ctrl_c
@@ -25,7 +27,14 @@ from samara.schemas.errors import ExitCode
         "samara publish tiny.gguf --as acme/tiny:f16 \\\n"
         "    --mirror https://example.org/models/ -o tiny.samara"
     ),
-    exits=(ExitCode.NOT_FOUND, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE),
+    exits=(
+        ExitCode.NOT_FOUND,
+        ExitCode.NETWORK,
+        ExitCode.INTEGRITY,
+        ExitCode.TRUST,
+        ExitCode.DISK_FULL,
+        ExitCode.STORE,
+    ),
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(readable=False, path_type=Path), metavar="FILE...")
 @click.option("--as", "reference", required=True, metavar="PUBLISHER/MODEL:TAG", help="The name to publish under.")
@@ -35,7 +44,10 @@ from samara.schemas.errors import ExitCode
 @click.option("--description", metavar="TEXT", help="What people should know.")
 @click.option("--upstream", metavar="REPO[@COMMIT]", help="What it was converted from.")
 @click.option("--base-model", metavar="NAME", help="For adapters: the model they are for.")
+@click.option("--offline", is_flag=True, help="Don't ask whether another machine has published meanwhile.")
+@asking_options
 def command(
+    *,
     files: tuple[Path, ...],
     reference: str,
     output: Path | None,
@@ -44,11 +56,15 @@ def command(
     description: str | None,
     upstream: str | None,
     base_model: str | None,
+    offline: bool,
+    **asking: Any,
 ) -> None:
-    """Hash, describe and sign FILEs where they lie, and write a .samara file for others to pull by.
+    """Hash, describe and sign FILEs where they lie, list them in the catalog, and write a .samara file to pull by.
 
-    Each file is read once and never copied. Publishing the same files again changes nothing.
+    Each file is read once and never copied. Publishing the same files again changes nothing. Sources of the catalog
+    (samara trust sources) are asked first: two machines that publish as one must not contradict each other.
     """
+    from samara.fetcher.forks import require_newest
     from samara.registry.trust.publishers import load_publisher
     from samara.schemas.references import parse_reference
     from samara.seeder.publish import Description, publish
@@ -65,14 +81,26 @@ def command(
         base_model=base_model,
         mirrors=mirrors,
     )
-    with terminate_like_ctrl_c(), Progress(screen) as progress:
+    with (
+        terminate_like_ctrl_c(),
+        Progress(screen) as progress,
+        publisher_asking(home, **asking, on_event=progress) as ask,
+    ):
         done = publish(
-            home, files, parsed, publisher, ask=ask_passphrase, description=about, output=output, on_event=progress
+            home,
+            files,
+            parsed,
+            publisher,
+            ask=ask_passphrase,
+            description=about,
+            output=output,
+            check_newest=lambda: None if offline else require_newest(home, publisher, ask),
+            on_event=progress,
         )
     release = done.release
     rate = done.bytes_hashed / done.seconds if done.seconds else 0
     screen.note(f"hashed {size(done.bytes_hashed)} in {done.seconds:.1f} s ({size(rate)}/s)")
-    screen.note(f"give it to its swarm: samara seed    pull it elsewhere: samara pull {done.release_file.name}")
+    screen.note(f"give it to its swarm: samara seed    pull it elsewhere: samara pull {parsed}")
     screen.result(
         {
             "reference": str(parsed),
@@ -84,6 +112,7 @@ def command(
             "release_file": str(done.release_file),
             "bytes": release.size,
             "seconds": round(done.seconds, 3),
+            "magnet": done.magnet,
             "files": [
                 {
                     "path": file.path,

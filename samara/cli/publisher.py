@@ -1,4 +1,6 @@
-"""`samara publisher`: make, show and restore the identities this machine publishes as."""
+"""`samara publisher`: make, show and restore the identities this machine publishes as. Its other subcommands are in
+`publisher_keys` and `publisher_catalog`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from samara.cli import common
+from samara.cli import common, publisher_catalog, publisher_keys
 from samara.cli.common import screen
 from samara.cli.passphrase import ENV_PASSPHRASE, ask_passphrase, choose_passphrase
 from samara.registry.home import Home
@@ -20,15 +22,20 @@ if TYPE_CHECKING:
 
 command = click.Group(
     "publisher",
-    help="Make, show and restore the identities you publish as.",
+    help="Make, show, change and restore the identities you publish as.",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="\b\nExamples:\n  samara publisher init acme --recovery acme.recovery\n  samara publisher show acme --json",
+    epilog="\b\nExamples:\n  samara publisher init acme --recovery acme.recovery\n  samara publisher show acme --json\n"
+    "  samara publisher rotate acme online",
 )
 
 
 @common.command(
     "init",
-    examples="samara publisher init acme\nsamara publisher init acme --recovery /media/stick/acme.recovery",
+    examples=(
+        "samara publisher init acme\n"
+        "samara publisher init acme --recovery /media/stick/acme.recovery\n"
+        "samara publisher init acme --root-keys 3 --root-threshold 2 --separate-targets"
+    ),
     exits=(ExitCode.DISK_FULL, ExitCode.STORE),
 )
 @click.argument("name")
@@ -40,7 +47,18 @@ command = click.Group(
     "--kdf-rounds", type=click.IntRange(1, 10_000), metavar="N",
     help="bcrypt rounds between a passphrase and the keys (default 64, just under a second a try).",
 )  # fmt: skip
-def init(name: str, recovery: Path | None, kdf_rounds: int | None) -> None:
+@click.option("--root-keys", type=click.IntRange(1), default=1, metavar="N", help="How many root keys to make.")
+@click.option("--root-threshold", type=click.IntRange(1), default=1, metavar="M", help="How many of them must sign.")
+@click.option("--separate-targets", is_flag=True, help="A key of its own for releases and catalog.")
+def init(
+    name: str,
+    recovery: Path | None,
+    kdf_rounds: int | None,
+    *,
+    root_keys: int,
+    root_threshold: int,
+    separate_targets: bool,
+) -> None:
     """Make keys and the unchanging identity NAME publishes under; prints the identity.
 
     SAMARA_PASSPHRASE, or your answer on a terminal, encrypts the keys.
@@ -53,7 +71,15 @@ def init(name: str, recovery: Path | None, kdf_rounds: int | None) -> None:
     if recovery is None and passphrase and screen.can_ask():
         recovery = _choose_recovery()
     publisher = init_publisher(
-        home, name, passphrase=passphrase, recovery=recovery, now=datetime.now(UTC), kdf_rounds=kdf_rounds or KDF_ROUNDS
+        home,
+        name,
+        passphrase=passphrase,
+        recovery=recovery,
+        now=datetime.now(UTC),
+        kdf_rounds=kdf_rounds or KDF_ROUNDS,
+        root_keys=root_keys,
+        root_threshold=root_threshold,
+        separate_targets=separate_targets,
     )
     screen.note(f"made publisher {name}; its keys are in {publisher.folder}")
     if not passphrase:
@@ -62,7 +88,7 @@ def init(name: str, recovery: Path | None, kdf_rounds: int | None) -> None:
         screen.warn(f"no recovery file (--recovery FILE): if {publisher.folder} is lost, so is the identity")
     else:
         screen.note(f"recovery file: {recovery} — keep it somewhere else, with its passphrase")
-    screen.result({**_facts(publisher), "recovery": str(recovery) if recovery else None}, publisher.identity)
+    screen.result({**publisher_facts(publisher), "recovery": str(recovery) if recovery else None}, publisher.identity)
 
 
 @common.command(
@@ -77,7 +103,7 @@ def show(name: str | None) -> None:
 
     home = Home.find()
     publisher = load_publisher(home, name or _only(list_publishers(home)))
-    screen.result(_facts(publisher), _page(publisher))
+    screen.result(publisher_facts(publisher), page(publisher))
 
 
 @common.command(
@@ -96,10 +122,10 @@ def import_(file: Path, name: str | None) -> None:
 
     publisher = import_publisher(_writable_home(), file, ask_passphrase, now=datetime.now(UTC), name=name)
     screen.note(f"restored publisher {publisher.name}; its keys are in {publisher.folder}")
-    screen.result(_facts(publisher), publisher.identity)
+    screen.result(publisher_facts(publisher), publisher.identity)
 
 
-for _subcommand in (init, show, import_):
+for _subcommand in (init, show, import_, *publisher_catalog.SUBCOMMANDS, *publisher_keys.SUBCOMMANDS):
     command.add_command(_subcommand)
 
 
@@ -128,7 +154,8 @@ def _only(names: tuple[str, ...]) -> str:
     return names[0]
 
 
-def _facts(publisher: Publisher) -> dict[str, object]:
+def publisher_facts(publisher: Publisher) -> dict[str, object]:
+    """What `--json` tells of a publisher."""
     from samara.registry.trust.files import time_text
     from samara.registry.trust.identity import identity_uri, root_magnet
     from samara.registry.trust.publishers import key_facts
@@ -142,12 +169,16 @@ def _facts(publisher: Publisher) -> dict[str, object]:
         "root_version": publisher.chain.version,
         "expires": time_text(publisher.chain.expires),
         "folder": str(publisher.folder),
+        "thresholds": {role: keys.threshold for role, keys in publisher.chain.newest.roles.items()},
         "keys": [asdict(fact) for fact in key_facts(publisher)],
+        "catalog": _catalog_facts(publisher),
     }
 
 
-def _page(publisher: Publisher) -> str:
+def page(publisher: Publisher) -> str:
+    """The same for people."""
     from samara.registry.trust.files import time_text
+    from samara.registry.trust.identity import identity_uri
     from samara.registry.trust.publishers import key_facts
 
     lines = [
@@ -156,8 +187,33 @@ def _page(publisher: Publisher) -> str:
         f"root       version {publisher.chain.version}, expires {time_text(publisher.chain.expires)}",
         f"folder     {publisher.folder}",
     ]
+    catalog = _catalog_facts(publisher)
+    if catalog is None:
+        lines.append("catalog    none yet: publish something")
+    else:
+        lines.append(
+            f"catalog    version {catalog['timestamp_version']}, {catalog['releases']} names, good until"
+            f" {catalog['expires']}"
+        )
+    thresholds = {role: keys.threshold for role, keys in publisher.chain.newest.roles.items() if keys.threshold > 1}
+    lines += [f"threshold  {count} of the {role} keys must sign" for role, count in thresholds.items()]
     for fact in key_facts(publisher):
         state = "not here" if not fact.here else "encrypted" if fact.encrypted else "not encrypted"
         lines.append(f"key        {fact.keyid[:8]}  {fact.file or '—'} ({state}): {', '.join(fact.roles) or 'retired'}")
+    lines.append(f"uri        {identity_uri(publisher.identity)}")
     lines.append(f"to trust   samara trust add {publisher.name} --identity {publisher.identity}")
     return "\n".join(lines)
+
+
+def _catalog_facts(publisher: Publisher) -> dict[str, object] | None:
+    from samara.registry.trust.files import time_text
+    from samara.registry.trust.own_catalog import own_catalog
+
+    state = own_catalog(publisher)
+    if state is None:
+        return None
+    return {
+        "timestamp_version": state.catalog.versions["timestamp"],
+        "releases": len(state.catalog.entries),
+        "expires": time_text(state.catalog.expires),
+    }

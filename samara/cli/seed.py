@@ -10,6 +10,7 @@ import click
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.cli.network import network_options, swarm_options
+from samara.cli.passphrase import ask_passphrase
 from samara.cli.progress import Progress
 from samara.cli.signals import stop_on_signals
 from samara.registry.home import Home
@@ -30,13 +31,15 @@ from samara.schemas.errors import ExitCode
 def command(paths: tuple[Path, ...], **network: Any) -> None:
     """Give every whole blob here, or those at PATH, to its swarm; in place, without a copy.
 
-    Runs until Ctrl-C or SIGTERM; what is pulled or published meanwhile joins by itself.
+    Runs until Ctrl-C or SIGTERM; what is pulled or published meanwhile joins by itself. Catalogs and manifests known
+    here are carried too; where your own publisher's keys lie, its name stays findable in the DHT and its catalog is
+    signed again before it expires (SAMARA_PASSPHRASE opens the keys).
     """
     from samara.seeder.seed import seed
 
     options = swarm_options(**network)
     with stop_on_signals() as stop, Progress(screen) as progress:
-        given = seed(Home.find(), options, paths=paths, stop=stop, on_event=progress)
+        given = seed(Home.find(), options, paths=paths, ask=ask_passphrase, stop=stop, on_event=progress)
     screen.result(
         {"blobs": len(given.rows), "uploaded": sum(row.uploaded for row in given.rows)},
         "",

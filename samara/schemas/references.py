@@ -118,6 +118,14 @@ def parse_reference(text: str) -> Reference:
     return Reference(publisher=publisher, model=model, tag=tag, manifest=manifest, by_identity=by_identity)
 
 
+def parse_tagged(text: str) -> tuple[Reference, str]:
+    """A reference that names a tag, and the tag. Raises UsageError for a digest: that can't be moved or withdrawn."""
+    reference = parse_reference(text)
+    if reference.tag is None:
+        raise UsageError("name a tag, not a digest", expected="publisher/model:tag", actual=repr(text[:120]))
+    return reference, reference.tag
+
+
 def _bad(text: str) -> UsageError:
     return UsageError(
         "not a reference",

@@ -26,7 +26,7 @@ from samara.registry.store import stamp_at
 from samara.registry.trust.keys import AskPassphrase, SecretKey
 from samara.registry.trust.own_catalog import listing, own_catalog, update_catalog
 from samara.registry.trust.publishers import Publisher
-from samara.schemas.bittorrent import piece_length_for, small_torrent
+from samara.schemas.bittorrent import magnet, piece_length_for, small_torrent
 from samara.schemas.catalog import CatalogEntry
 from samara.schemas.digests import b3_hex, b3_text, sha256_text
 from samara.schemas.envelope import Envelope
@@ -87,6 +87,7 @@ class Published:
 
     release: Release
     release_file: Path
+    magnet: str | None
     is_new: bool
     bytes_hashed: int
     seconds: float
@@ -171,6 +172,7 @@ def publish(
     return Published(
         release=release,
         release_file=target,
+        magnet=_magnet(bundle, release),
         is_new=is_new,
         bytes_hashed=sum(item.hashes.size for item in hashed),
         seconds=time.monotonic() - started,
@@ -187,6 +189,20 @@ def list_in_catalog(
     if known is not None and replace(known, withdrawn=()) == entry:
         return
     update_catalog(home, publisher, listing(entry), signers=keys, now=datetime.fromtimestamp(now, UTC))
+
+
+def _magnet(bundle: ReleaseBundle, release: Release) -> str | None:
+    """The release's magnet link, by its largest file; None if every file travels inline."""
+    largest = max((file for file in release.files if file.torrent is not None), key=lambda f: f.size, default=None)
+    if largest is None or largest.torrent is None:
+        return None
+    return magnet(
+        largest.torrent.v1,
+        largest.torrent.v2,
+        name=largest.path.rsplit("/", 1)[-1],
+        manifest=release.digest,
+        release=entry_of(bundle).release_v2,
+    )
 
 
 def entry_of(bundle: ReleaseBundle) -> CatalogEntry:

@@ -20,11 +20,13 @@ from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.records import BlobRecord
 from samara.registry.store import stamp_at, whole_copy
+from samara.registry.trust.keys import AskPassphrase
 from samara.schemas.bittorrent import parse_blob_torrent
 from samara.schemas.digests import b3_hex, b3_text
 from samara.schemas.errors import MalformedError, NotFoundError, SamaraError, StoreError
 from samara.schemas.events import Listening, Note, OnEvent, SeedRow, SeedTable, Warned, ignore
 from samara.seeder.announce import Announcement, Announcer
+from samara.seeder.announcements import Announcements
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import hash_file, open_source
 from samara.seeder.progress import hash_progress
@@ -119,6 +121,7 @@ def seed(
     options: SwarmOptions | None = None,
     *,
     paths: Sequence[Path] = (),
+    ask: AskPassphrase | None = None,
     stop: threading.Event | None = None,
     announcements: Callable[[], Announcement] | None = None,
     on_event: OnEvent = ignore,
@@ -126,7 +129,8 @@ def seed(
     """Seed until `stop` is set; what was given is returned. With `paths` (files, or folders of them) only their blobs.
 
     Without `stop` it runs until an exception ends it, such as Ctrl-C's. `announcements` is asked at every look at the
-    index what else to give and to point to, so that names can be found without a server.
+    index what else to give and to point to, so that names can be found without a server; by default that is all that
+    this machine knows of publishers. `ask` opens the keys of its own.
 
     Raises NotFoundError when nothing here can be seeded or a path is no known blob, NetworkError when the session
     can't listen.
@@ -141,7 +145,8 @@ def seed(
             for endpoint in swarm.wait_listening(10.0):
                 on_event(Listening(endpoint=endpoint))
             announcer = Announcer(swarm, home.root / ANNOUNCED, on_event)
-            return _Seeder(index, swarm, only, on_event, announcer, announcements).run(stop)
+            told = announcements or Announcements(home, index, ask=ask, on_event=on_event)
+            return _Seeder(index, swarm, only, on_event, announcer, told).run(stop)
 
 
 class _Seeder:

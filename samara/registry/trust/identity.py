@@ -49,5 +49,10 @@ def grouped(identity: str) -> str:
 
 
 def read_identity(text: str) -> str:
-    """What a person pasted (grouped, upper case, as `samara:` URI) → identity. Raises UsageError."""
-    return check_identity(re.sub(r"[\s-]+", "", text).lower().removeprefix(URI_SCHEME))
+    """What a person pasted or scanned (grouped, upper case as in QR codes, a `samara:` URI, also of a release) →
+    identity. Raises UsageError.
+    """
+    plain = re.sub(r"[\s-]+", "", text).lower()
+    if plain.startswith(URI_SCHEME):
+        plain = plain.removeprefix(URI_SCHEME).removeprefix("//").partition("/")[0].partition("?")[0]
+    return check_identity(plain)
