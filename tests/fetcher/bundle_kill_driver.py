@@ -1,0 +1,93 @@
+"""Exports or imports, and dies by SIGKILL at one step after another; then does it once more. Run by test_bundle_kills.
+
+    python bundle_kill_driver.py < CASE
+
+CASE is a JSON object {act: "export" | "import", source, targets, calls}: the home to export from or the bundle to
+import, for each step a folder or home to do it in, and the functions of `os` before and after each of which is a step.
+The first target is done without a kill. In the n-th a forked child dies at step n - 1; what it left there is told; then
+the act is done to its end. Ends with the first that wasn't killed. Prints a list of {killed, left}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from samara.fetcher.bundle_export import export_bundle
+from samara.fetcher.bundle_import import import_bundle
+from samara.registry.home import Home
+
+
+def main() -> None:
+    case = json.load(sys.stdin)
+    first, *targets = (_act(case["act"], Path(case["source"]), Path(target)) for target in case["targets"])
+    first()  # here, so that no child has to import what it needs anew
+    told = []
+    for step, (act, target) in enumerate(zip(targets, case["targets"][1:], strict=True), start=1):
+        killed = _forked(act, step, case["calls"])
+        left = sorted(path.name for path in Path(target).rglob("*") if path.is_file())
+        assert not _forked(act, 0, [])
+        told.append({"killed": killed, "left": left})
+        if not killed:
+            break
+    json.dump(told, sys.stdout)
+
+
+def _act(name: str, source: Path, target: Path) -> Callable[[], object]:
+    now = datetime.now(UTC)
+    if name == "export":
+        return lambda: export_bundle(Home(source), ["acme/tiny:v1"], target / "tiny.tar.zst", now=now)
+    return lambda: import_bundle(Home(target), source, now=now)
+
+
+def _arm(step: int, calls: list[str]) -> None:
+    left = step
+    lock = threading.Lock()
+
+    def count() -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def counting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def step_of(*arguments: Any, **named: Any) -> Any:
+            count()
+            done = real(*arguments, **named)
+            count()
+            return done
+
+        return step_of
+
+    for name in calls:
+        setattr(os, name, counting(getattr(os, name)))
+
+
+def _forked(act: Callable[[], object], step: int, calls: list[str]) -> bool:
+    """Act in a child, without threads when it forks. True: it died by SIGKILL at that step; False: it ended."""
+    child = os.fork()
+    if child == 0:
+        try:
+            if step:
+                _arm(step, calls)
+            act()
+        except BaseException as error:
+            sys.stderr.write(f"step {step}: {error!r}\n")
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert killed or status == 0, f"the child failed by itself: {status}"
+    return killed
+
+
+if __name__ == "__main__":
+    main()
