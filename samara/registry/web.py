@@ -38,8 +38,11 @@ def download(url: str, *, limit: int = MAX_COMPRESSED_BYTES) -> bytes:
     return bytes(data[: limit + 1])
 
 
-def read(url: str) -> Iterator[bytes]:
-    """A file piece by piece, as `download`. The connection closes when the reader stops."""
+def read(url: str, *, absent: frozenset[int] = frozenset({404, 410})) -> Iterator[bytes]:
+    """A file piece by piece, as `download`; `absent`: which HTTP statuses mean that it isn't there.
+
+    The connection closes when the reader stops.
+    """
     import urllib.error
     import urllib.parse
     import urllib.request
@@ -63,7 +66,7 @@ def read(url: str) -> Iterator[bytes]:
                 yield piece
     except urllib.error.HTTPError as error:
         error.close()  # it holds the connection
-        if error.code in {404, 410}:
+        if error.code in absent:
             raise NotFoundError(f"{url} is not there (HTTP {error.code})") from None
         raise NetworkError(f"{url} answered HTTP {error.code}", next_step="try again later") from None
     except (InvalidURL, ValueError) as error:
@@ -83,8 +86,8 @@ class UrlSource:
         self._base = base if base.endswith("/") else base + "/"
 
     def read(self, name: str) -> Iterator[bytes] | None:
-        """The file `name` in pieces; None where the server has none (403 and 404, as TUF's own client takes them)."""
-        pieces = read(self._base + name)
+        """The file `name` in pieces; None where the server has none (also HTTP 403: so do object stores say it)."""
+        pieces = read(self._base + name, absent=frozenset({403, 404, 410}))
         try:
             first = next(pieces, b"")
         except NotFoundError:

@@ -18,7 +18,7 @@ from samara.schemas.metadata_bundle import MAX_SNAPSHOT_BYTES, MAX_TARGETS_BYTES
 from samara.schemas.release_file import MAX_ROOT_BYTES, MAX_ROOTS
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # nothing has expired yet
-_BASE = "samara-source:///"
+BASE = "samara-source:///"
 
 
 class ExpiredCatalogError(TrustError):
@@ -52,7 +52,7 @@ def updater(
         """Asks the source instead of a web server."""
 
         def _fetch(self, url: str) -> Iterator[bytes]:
-            name = url.removeprefix(_BASE)
+            name = url.removeprefix(BASE)
             pieces = source.read(name)
             if pieces is None:
                 from tuf.api.exceptions import DownloadHTTPError
@@ -71,7 +71,7 @@ def updater(
         snapshot_max_length=MAX_SNAPSHOT_BYTES,
         targets_max_length=MAX_TARGETS_BYTES,
     )
-    made = Updater(str(folder), _BASE, fetcher=Fetcher(), config=config, bootstrap=bootstrap, **more)
+    made = Updater(str(folder), BASE, fetcher=Fetcher(), config=config, bootstrap=bootstrap, **more)
     made._trusted_set.reference_time = now.astimezone(UTC)  # no public way (7.0.1); the version is pinned below 8
     return made
 
