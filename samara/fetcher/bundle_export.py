@@ -25,7 +25,8 @@ from blake3 import blake3
 from samara.fetcher.blocks import cores
 from samara.fetcher.bundle_stream import check_progress, is_bundle
 from samara.fetcher.resolve import Resolved, open_index, resolve_reference
-from samara.registry.durable import TEMPORARY_PREFIX, io_errors, publish_name, sync_data
+from samara.fetcher.steady import SteadyFile
+from samara.registry.durable import TEMPORARY_PREFIX, io_errors, publish_name
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import free_bytes, whole_copy
@@ -58,7 +59,6 @@ from samara.seeder.hashing import open_source
 
 _LEVEL = 1  # model bytes hardly compress; more would only cost time
 _CHUNK = 4 << 20
-_SYNC_EVERY = 64 << 20  # bytes: a slow stick must not be asked for gigabytes at once when all seems done
 _ASIDE = TEMPORARY_PREFIX + "bundle-"
 
 
@@ -119,9 +119,10 @@ def export_bundle(
     )
     _warn_of_little_room(listed, target, on_event)
     with _aside(target) as (aside, file):
-        _write(file, listed, documents, blobs, on_event)
+        with SteadyFile(file.fileno(), aside) as out:
+            _write(out, listed, documents, blobs, on_event)
+            out.sync()
         with io_errors(target):
-            sync_data(file.fileno())
             size = os.fstat(file.fileno()).st_size
             if os.name == "nt":  # there nothing that is open can be renamed
                 file.close()
@@ -256,14 +257,14 @@ def _warn_of_little_room(listed: BundleIndex, target: Path, on_event: OnEvent) -
 
 
 def _write(
-    file: FileIO,
+    out: SteadyFile,
     listed: BundleIndex,
     documents: Mapping[Member, bytes],
     blobs: Mapping[str, _Source],
     on_event: OnEvent,
 ) -> None:
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="bundle") as hashing:
-        pack = _Pack(file)
+        pack = _Pack(out)
         pack.add_file(INDEX_NAME, pack_index(listed))
         for member in listed.members:
             if member.kind is Kind.BLOB:
@@ -318,32 +319,21 @@ def _read(file: FileIO, view: memoryview) -> int:
 class _Pack:
     """The tar on its way through zstd into the file."""
 
-    def __init__(self, file: FileIO) -> None:
-        # a number of threads changes the output as little as how the input is cut; that there are threads does
+    def __init__(self, out: SteadyFile) -> None:
+        # how many threads there are changes the output as little as how the input is cut; that there are any does
         parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, threads=cores())
         self._zstd = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-        self._file = file
-        self._unsynced = 0
+        self._out = out
 
     def add_file(self, name: str, data: bytes) -> None:
         self.add(tar_header(name, len(data)) + data + bytes(tar_padding(len(data))))
 
     def add(self, data: bytes | memoryview) -> None:
-        self._put(self._zstd.compress(data))
+        self._out.write(self._zstd.compress(data))
 
     def finish(self) -> None:
         self.add(TAR_END)
-        self._put(self._zstd.flush())
-
-    def _put(self, data: bytes) -> None:
-        with io_errors(Path(str(self._file.name))):
-            view = memoryview(data)
-            while view:
-                view = view[self._file.write(view) :]
-            self._unsynced += len(data)
-            if self._unsynced >= _SYNC_EVERY:
-                sync_data(self._file.fileno())
-                self._unsynced = 0
+        self._out.write(self._zstd.flush())
 
 
 @contextlib.contextmanager

@@ -31,7 +31,8 @@ from samara.fetcher.bundle_trust import Judged, Standing, Verdict, Vouched, judg
 from samara.fetcher.partial import Partial
 from samara.fetcher.plan import RESERVE
 from samara.fetcher.recheck import recheck
-from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_errors, sync_data
+from samara.fetcher.steady import SteadyFile
+from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_errors
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import commit_blob, free_bytes, link_view, seal, stamp_at, whole_copy
@@ -45,7 +46,6 @@ STAGING = TEMPORARY_PREFIX + "import"  # below SAMARA_HOME: on the store's disk,
 _LOCK = "import.lock"
 _CHUNK = 2 << 20
 _RING = 4  # chunks on their way from zstd to disk and hashes
-_SYNC_EVERY = 64 << 20  # bytes: the disk is to write while the rest is being read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -353,30 +353,24 @@ class _Staged:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._unsynced = 0
         with io_errors(path):
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
+        self._file = SteadyFile(self._fd, path)
 
     def __enter__(self) -> _Staged:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        with io_errors(self.path):
-            try:
+        try:
+            with self._file:
                 if kind is None:
-                    sync_data(self._fd)
-            finally:
-                os.close(self._fd)
+                    self._file.sync()
+        finally:
+            os.close(self._fd)
 
     def write(self, data: memoryview) -> None:
         """Append. Raises DiskFullError or StoreError."""
-        with io_errors(self.path):
-            self._unsynced += len(data)
-            while data:
-                data = data[os.write(self._fd, data) :]
-            if self._unsynced >= _SYNC_EVERY:
-                sync_data(self._fd)
-                self._unsynced = 0
+        self._file.write(data)
 
 
 class _Lanes:

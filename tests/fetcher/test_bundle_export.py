@@ -11,7 +11,7 @@ import pytest
 from bundle_kit import again, exported, imported, two_files, unpacked
 from support.world import NOW, Shelf, assert_pulled, flip, random_file, shelf, trusting_home
 
-from samara.fetcher import bundle_export
+from samara.fetcher import bundle_export, steady
 from samara.fetcher.bundle_export import export_bundle
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
@@ -168,7 +168,7 @@ class TestWholeOrNothing:
         def full(_fd: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(bundle_export, "sync_data", full)
+        monkeypatch.setattr(steady, "sync_data", full)
         with pytest.raises(DiskFullError):
             exported(published, target)
         assert on_stick(target) == []

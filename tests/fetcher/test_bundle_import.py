@@ -21,7 +21,7 @@ from bundle_kit import (
 from support.pulls import pull_half
 from support.world import MIB, Shelf, assert_pulled, flip, leftovers, one_blob, random_file, shelf, trusting_home
 
-from samara.fetcher import bundle_import
+from samara.fetcher import bundle_import, steady
 from samara.fetcher.audit import findings
 from samara.fetcher.audit_facts import collect
 from samara.fetcher.bundle_import import STAGING, import_bundle
@@ -252,7 +252,7 @@ def test_a_disk_that_fails_while_writing_is_said(
     def full(_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle_import, "sync_data", full)
+    monkeypatch.setattr(steady, "sync_data", full)
     with pytest.raises(DiskFullError):
         imported(home, bundle)
     assert clean(home)
