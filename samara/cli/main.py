@@ -17,13 +17,13 @@ from samara.cli.common import screen
 from samara.cli.streams import outlive_readers
 from samara.schemas.errors import ExitCode, InterruptedByUser, SamaraError, UsageError
 
-# name → (module with `command`, or module:name, one line for `samara --help`); in the order in which people meet them
+# name → (module with `command`, one line for `samara --help`); in the order in which people meet them
 COMMANDS: dict[str, tuple[str, str]] = {
     "publisher": ("samara.cli.publisher", "Make and show the identities you publish as."),
     "publish": ("samara.cli.publish", "Hash, describe and sign model files in place."),
     "tag": ("samara.cli.tag", "Let another tag mean a release you published."),
     "retract": ("samara.cli.retract", "Withdraw a release you published, saying why."),
-    "unpublish": ("samara.cli.retract:unpublish", "Withdraw a release you published."),
+    "unpublish": ("samara.cli.unpublish", "Withdraw a release you published."),
     "show": ("samara.cli.show", "Print a release: a reference or a .samara file."),
     "trust": ("samara.cli.trust", "Pin, list and remove publishers' identities."),
     "seed": ("samara.cli.seed", "Give every whole blob here to its swarm."),
@@ -47,8 +47,7 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), attribute or "command")
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

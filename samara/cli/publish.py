@@ -101,6 +101,7 @@ def command(
     rate = done.bytes_hashed / done.seconds if done.seconds else 0
     screen.note(f"hashed {size(done.bytes_hashed)} in {done.seconds:.1f} s ({size(rate)}/s)")
     screen.note(f"give it to its swarm: samara seed    pull it elsewhere: samara pull {parsed}")
+    screen.note(f"without a network: samara pull {done.release_file.name}")
     screen.result(
         {
             "reference": str(parsed),
@@ -112,7 +113,6 @@ def command(
             "release_file": str(done.release_file),
             "bytes": release.size,
             "seconds": round(done.seconds, 3),
-            "magnet": done.magnet,
             "files": [
                 {
                     "path": file.path,
@@ -123,7 +123,7 @@ def command(
                     "blocks": len(file.blocks),
                     "infohash_v1": file.torrent.v1 if file.torrent else None,
                     "infohash_v2": file.torrent.v2 if file.torrent else None,
-                    "magnet": file.magnet,
+                    "magnet": file.magnet_of(manifest=release.digest, release=done.release_v2),
                 }
                 for file in release.files
             ],

@@ -34,7 +34,7 @@ command = click.Group(
     examples=(
         "samara publisher init acme\n"
         "samara publisher init acme --recovery /media/stick/acme.recovery\n"
-        "samara publisher init acme --root-keys 3 --root-threshold 2 --separate-targets"
+        "samara publisher init acme --root-keys 3 --root-threshold 2"
     ),
     exits=(ExitCode.DISK_FULL, ExitCode.STORE),
 )

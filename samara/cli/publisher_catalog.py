@@ -25,8 +25,7 @@ _EXITS = (ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE
 @common.command(
     "refresh",
     examples=(
-        "samara publisher refresh acme --quiet\n"
-        "samara publisher refresh acme --renew-root --key /media/stick/root.key"
+        "samara publisher refresh acme --quiet\nsamara publisher refresh acme --renew-root --key /media/stick/root.key"
     ),
     exits=_EXITS,
 )

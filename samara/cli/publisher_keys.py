@@ -32,7 +32,7 @@ _key_files = click.option(
     examples=(
         "samara publisher add-key acme --role root\n"
         "samara publisher add-key acme --role targets\n"
-        "samara publisher add-key acme --role root --public HEX --key /media/stick/root.key"
+        "samara publisher add-key acme --role root --public HEX"
     ),
     exits=_EXITS,
 )

@@ -1,4 +1,4 @@
-"""`samara retract` and `samara unpublish`: take a release back."""
+"""`samara retract`: take a release back, saying why."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from samara.cli.passphrase import ask_passphrase
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode
 
-_EXITS = (ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE)
+EXITS = (ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE)
 
 
-@common_command("retract", examples="samara retract acme/tiny:q8_0 --reason 'broken chat template'", exits=_EXITS)
+@common_command("retract", examples="samara retract acme/tiny:q8_0 --reason 'broken chat template'", exits=EXITS)
 @click.argument("reference", metavar="PUBLISHER/MODEL:TAG")
 @click.option("--reason", required=True, metavar="TEXT", help="What people are told who ask for it.")
 def command(reference: str, reason: str) -> None:
@@ -23,18 +23,11 @@ def command(reference: str, reason: str) -> None:
 
     Nothing is deleted anywhere: who has it keeps it.
     """
-    _withdraw(reference, reason)
+    withdraw(reference, reason)
 
 
-@common_command("unpublish", examples="samara unpublish acme/tiny:q8_0", exits=_EXITS)
-@click.argument("reference", metavar="PUBLISHER/MODEL:TAG")
-@click.option("--reason", default="withdrawn by its publisher", show_default=True, metavar="TEXT")
-def unpublish(reference: str, reason: str) -> None:
-    """The same as retract, without having to say why."""
-    _withdraw(reference, reason)
-
-
-def _withdraw(text: str, reason: str) -> None:
+def withdraw(text: str, reason: str) -> None:
+    """What `retract` and `unpublish` do."""
     from samara.registry.trust.own_catalog import retraction, update_catalog
     from samara.registry.trust.publishers import load_publisher
     from samara.schemas.references import parse_tagged

@@ -25,6 +25,11 @@ class _Shown:
     trusted: bool
     says: str
     problem: SamaraError | None
+    release_v2: str | None = None
+
+    def magnet(self, file: ReleaseFile) -> str | None:
+        """A file's magnet link; plain clients read it too."""
+        return file.magnet_of(manifest=self.release.digest, release=self.release_v2)
 
 
 @common_command(
@@ -60,7 +65,7 @@ def command(source: str) -> int:
             "signature": shown.says,
             "problem": shown.problem.as_dict() if shown.problem else None,
             "bytes": release.size,
-            "files": [_file_data(file) for file in release.files],
+            "files": [_file_data(file, shown.magnet(file)) for file in release.files],
         },
         _page(shown),
     )
@@ -72,13 +77,18 @@ def _find(home: Home, source: str) -> _Shown:
     from samara.registry.trust.known import KnownCatalogs
     from samara.registry.trust.release import inspect_release, open_release
     from samara.registry.web import is_url
+    from samara.schemas.release_file import release_torrent
 
     if is_magnet(source) or not (is_url(source) or is_release_file(source)):
         resolved = resolve(home, source)
         pin = resolved.verified.pin
         return _Shown(
-            release=resolved.release, trusted=True, says=f"good, by {pin.alias} ({pin.short}…)", problem=None
-        )  # fmt: skip
+            release=resolved.release,
+            trusted=True,
+            says=f"good, by {pin.alias} ({pin.short}…)",
+            problem=None,
+            release_v2=release_torrent(resolved.verified.bundle).v2,
+        )
     bundle = read_bundle(source)
     inspected = inspect_release(bundle)
     name = inspected.release.publisher_name
@@ -101,10 +111,12 @@ def _find(home: Home, source: str) -> _Shown:
         else "freshness not checked"
     )
     says = f"good, by {verified.pin.alias} ({verified.pin.short}…); {fresh}"
-    return _Shown(release=verified.release, trusted=True, says=says, problem=None)
+    return _Shown(
+        release=verified.release, trusted=True, says=says, problem=None, release_v2=release_torrent(bundle).v2
+    )
 
 
-def _file_data(file: ReleaseFile) -> dict[str, object]:
+def _file_data(file: ReleaseFile, magnet: str | None) -> dict[str, object]:
     return {
         "path": file.path,
         "role": file.role,
@@ -116,7 +128,7 @@ def _file_data(file: ReleaseFile) -> dict[str, object]:
         "inline": file.inline is not None,
         "infohash_v1": file.torrent.v1 if file.torrent else None,
         "infohash_v2": file.torrent.v2 if file.torrent else None,
-        "magnet": file.magnet,
+        "magnet": magnet,
         "mirrors": list(file.mirrors),
         "gguf": file.gguf.model_dump() if file.gguf else None,
     }
@@ -149,8 +161,8 @@ def _page(shown: _Shown) -> str:
                 f"    gguf       {_clean(gguf.architecture)}, {gguf.parameter_count:,} parameters,"
                 f" {_clean(gguf.quantisation)}{context}, {template}"
             )
-        if file.magnet:
-            lines.append(f"    magnet     {file.magnet}")
+        if link := shown.magnet(file):
+            lines.append(f"    magnet     {link}")
         lines += [f"    mirror     {mirror}" for mirror in file.mirrors]
     return "\n".join(lines)
 

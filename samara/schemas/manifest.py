@@ -262,10 +262,15 @@ class ReleaseFile:
 
     @property
     def magnet(self) -> str | None:
-        """A link plain BitTorrent clients understand."""
+        """A link plain BitTorrent clients understand; None if the file travels inline."""
+        return self.magnet_of()
+
+    def magnet_of(self, *, manifest: str | None = None, release: str | None = None) -> str | None:
+        """The same with what tells samara whose word vouches for it: see `schemas.bittorrent.magnet`."""
         if self.torrent is None:
             return None
-        return magnet(self.torrent.v1, self.torrent.v2, name=self.path.rsplit("/", 1)[-1])
+        name = self.path.rsplit("/", 1)[-1]
+        return magnet(self.torrent.v1, self.torrent.v2, name=name, manifest=manifest, release=release)
 
     @property
     def piece_count(self) -> int:

@@ -10,8 +10,9 @@ import base64
 from dataclasses import dataclass
 
 import zstandard
+from blake3 import blake3
 
-from samara.schemas.bittorrent import MAX_SMALL_FILE, MAX_TORRENT_BYTES
+from samara.schemas.bittorrent import MAX_SMALL_FILE, MAX_TORRENT_BYTES, SmallTorrent, small_torrent
 from samara.schemas.envelope import (
     MAX_PAYLOAD_BYTES,
     Envelope,
@@ -86,6 +87,12 @@ def pack_release_object(bundle: ReleaseBundle) -> bytes:
     Roots come with the catalog; leaving them out keeps the bytes, hence the swarm, the same when keys rotate.
     """
     return canonical_json(_as_json(bundle, roots=()))
+
+
+def release_torrent(bundle: ReleaseBundle) -> SmallTorrent:
+    """The torrent of the release object: its infohash is what catalog and magnet links call `btmh` and `x.release`."""
+    name = release_object_name(blake3(bundle.envelope.payload).hexdigest())
+    return small_torrent(name, pack_release_object(bundle))
 
 
 def unpack_release_object(data: bytes) -> ReleaseBundle:

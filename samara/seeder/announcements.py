@@ -28,7 +28,7 @@ from samara.schemas.errors import SamaraError
 from samara.schemas.events import Note, OnEvent, Warned
 from samara.schemas.metadata_bundle import pack_metadata
 from samara.schemas.pointer import Pointer
-from samara.schemas.release_file import ReleaseBundle, pack_release_object, release_object_name
+from samara.schemas.release_file import ReleaseBundle, pack_release_object, release_object_name, release_torrent
 from samara.seeder.announce import Announcement, SmallFile
 
 REFRESH_TRY_EVERY = 3600.0  # seconds between tries to sign a catalog again that is past half of its time
@@ -100,8 +100,7 @@ class Announcements:
             torrent = small_torrent(name, bundle)
             files[identity] = SmallFile(name=ROOT_V1_NAME, data=state.chain.roots[0])
             files[torrent.v2] = SmallFile(name=name, data=bundle)
-            for found in self._release_objects(state):
-                files[small_torrent(found.name, found.data).v2] = found
+            files.update(self._release_objects(state))
             if identity in own:
                 pointer = Pointer(
                     bundle=torrent.v2, length=torrent.size, timestamp_version=state.catalog.versions["timestamp"]
@@ -109,8 +108,8 @@ class Announcements:
                 pointers += [(seed, pointer) for seed in self._beacon_seeds(own[identity])]
         return Announcement(files=tuple(files.values()), pointers=tuple(pointers))
 
-    def _release_objects(self, state: CatalogState) -> Iterator[SmallFile]:
-        """Of what the catalog lists, whatever the index holds, byte for byte as it was listed."""
+    def _release_objects(self, state: CatalogState) -> Iterator[tuple[str, SmallFile]]:
+        """Of what the catalog lists, whatever the index holds, byte for byte as it was listed; by infohash."""
         held = set(self._index.manifests())
         for entry in state.catalog.entries.values():
             if entry.manifest not in held:
@@ -118,10 +117,10 @@ class Announcements:
             stored = self._index.release_by_digest(entry.manifest)
             if stored is None:
                 continue
-            data = pack_release_object(ReleaseBundle(roots=(), envelope=stored.envelope, torrents=stored.torrents))
-            name = release_object_name(b3_hex(entry.manifest))
-            if len(data) <= MAX_SMALL_FILE and small_torrent(name, data).v2 == entry.release_v2:
-                yield SmallFile(name=name, data=data)
+            bundle = ReleaseBundle(roots=(), envelope=stored.envelope, torrents=stored.torrents)
+            data = pack_release_object(bundle)
+            if len(data) <= MAX_SMALL_FILE and release_torrent(bundle).v2 == entry.release_v2:
+                yield entry.release_v2, SmallFile(name=release_object_name(b3_hex(entry.manifest)), data=data)
 
     def _publishers(self) -> Iterator[Publisher]:
         for name in list_publishers(self._home):

@@ -26,9 +26,9 @@ from samara.registry.store import stamp_at
 from samara.registry.trust.keys import AskPassphrase, SecretKey
 from samara.registry.trust.own_catalog import listing, own_catalog, update_catalog
 from samara.registry.trust.publishers import Publisher
-from samara.schemas.bittorrent import magnet, piece_length_for, small_torrent
+from samara.schemas.bittorrent import piece_length_for
 from samara.schemas.catalog import CatalogEntry
-from samara.schemas.digests import b3_hex, b3_text, sha256_text
+from samara.schemas.digests import b3_text, sha256_text
 from samara.schemas.envelope import Envelope
 from samara.schemas.errors import IntegrityError, NotFoundError, UsageError
 from samara.schemas.events import Note, OnEvent, Warned, ignore
@@ -53,8 +53,7 @@ from samara.schemas.release_file import (
     ZSTD_MAGIC,
     ReleaseBundle,
     pack_release,
-    pack_release_object,
-    release_object_name,
+    release_torrent,
 )
 from samara.schemas.stamps import Stamp
 from samara.seeder.gguf_facts import describe
@@ -83,11 +82,11 @@ _SAID = {"mirrors": "mirror", "base_model": "base model"}  # a field of the mani
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """What came of publishing."""
+    """What came of publishing. `release_v2`: infohash of the release object's swarm."""
 
     release: Release
     release_file: Path
-    magnet: str | None
+    release_v2: str
     is_new: bool
     bytes_hashed: int
     seconds: float
@@ -172,7 +171,7 @@ def publish(
     return Published(
         release=release,
         release_file=target,
-        magnet=_magnet(bundle, release),
+        release_v2=release_torrent(bundle).v2,
         is_new=is_new,
         bytes_hashed=sum(item.hashes.size for item in hashed),
         seconds=time.monotonic() - started,
@@ -191,32 +190,17 @@ def list_in_catalog(
     update_catalog(home, publisher, listing(entry), signers=keys, now=datetime.fromtimestamp(now, UTC))
 
 
-def _magnet(bundle: ReleaseBundle, release: Release) -> str | None:
-    """The release's magnet link, by its largest file; None if every file travels inline."""
-    largest = max((file for file in release.files if file.torrent is not None), key=lambda f: f.size, default=None)
-    if largest is None or largest.torrent is None:
-        return None
-    return magnet(
-        largest.torrent.v1,
-        largest.torrent.v2,
-        name=largest.path.rsplit("/", 1)[-1],
-        manifest=release.digest,
-        release=entry_of(bundle).release_v2,
-    )
-
-
 def entry_of(bundle: ReleaseBundle) -> CatalogEntry:
     """The catalog entry of a release under its own tag."""
     payload = bundle.envelope.payload
     release = parse_manifest(payload)
-    digest = b3_hex(release.digest)
     return CatalogEntry(
         model=release.model,
         tag=release.tag,
         manifest=release.digest,
         length=len(payload),
         sha256=hashlib.sha256(payload).hexdigest(),
-        release_v2=small_torrent(release_object_name(digest), pack_release_object(bundle)).v2,
+        release_v2=release_torrent(bundle).v2,
         version=release.version,
     )
 
