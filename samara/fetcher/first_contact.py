@@ -37,7 +37,7 @@ def introduce(*, identity: str | None, root: Path | None, sources: tuple[str, ..
             found = identity_of(data)
             _require_same(identity, found, str(root))
             identity, chain = found, verify_root_chain(found, [data])
-        elif identity is None and not sources:
+        elif identity is None:  # whoever has it can append it to roots of his own: it names nobody
             raise UsageError(
                 f"{root} is root version {view.version}, which doesn't say whose it is", expected="version 1",
                 next_step="give the publisher's identity too: --identity KEY",

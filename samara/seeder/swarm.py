@@ -77,7 +77,8 @@ class SwarmOptions:
 
     `dht_nodes` ("HOST:PORT", …) are known to the DHT instead of the public ones; with loopback addresses alone it is a
     DHT of this machine's own, without what protects the public one from strangers. `dht_read_only` is for sessions that
-    end soon: the DHT's nodes won't remember this one (BEP 43), and nobody waits for it when it has gone.
+    only look things up, and end soon: the DHT's nodes won't remember them (BEP 43), and nobody waits for an answer of one
+    that has gone. (Nodes do remember who puts an item or announces a torrent, and would wait in vain even before.)
     """
 
     listen: tuple[str, ...] = ANY_ADDRESS

@@ -4,23 +4,24 @@
     trust/<identity>/seen.json       time floor, timestamp digests by version, stale catalogs that were accepted
     trust/<identity>/equivocation/   both sides of what a publisher must never sign
 
-`check` runs the workflow over a source in a scratch folder and writes nothing here; `commit` makes its outcome this
-machine's, bytes before record, whole or not at all, and never backwards. Beside the library's rules: the time only
-grows (`now` = the later of the clock and the highest time seen), a lost file lowers no version, and one version with
-two contents is an error that keeps both.
+`check` runs the workflow over a source in a scratch folder and writes nothing here but evidence and newer roots, which
+are proven whatever else is wrong; `commit` makes its outcome this machine's, bytes before record, whole or not at all,
+and never backwards. Beside the library's rules: the time only grows (`now` = the later of the clock and the highest
+time seen), a lost file lowers no version, and one version with two contents is an error that keeps both.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from samara.registry.durable import make_folder, write_durably
-from samara.registry.trust.catalogs import is_signed_by, read_catalog, signed_digest
+from samara.registry.trust.catalogs import ONLINE_LIFETIME, is_signed_by, read_catalog, signed_digest
 from samara.registry.trust.files import locked, parse_time, read_small, sweep_leftovers, time_text
 from samara.registry.trust.identity import ROOT_V1_NAME
 from samara.registry.trust.pins import TrustFolder
@@ -42,8 +43,13 @@ from samara.schemas.release_file import MAX_ROOT_BYTES
 SEEN_FORMAT = "samara-seen-1"
 _MAX_SEEN_BYTES = 256 * 1024
 _KEPT = 64  # timestamps and acceptances remembered
+_MAX_SOURCE = 200  # characters of a source's name remembered
 _FLOOR_STEP = timedelta(minutes=10)  # a floor this much too low costs nothing; a write at every refresh would
 _ONLINE_ROLES: Final = ("timestamp", "snapshot", "targets")
+
+
+class EquivocationError(TrustError):
+    """One version of a catalog with two contents, both signed: whoever holds the key tells two people two things."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +67,11 @@ class CatalogState:
     timestamp_digest: str = ""
     checked_against: MetadataBundle | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def order(self) -> tuple[int, int]:
+        """Grows from one to the next: root version, timestamp version. New keys begin to count anew (TUF §5.3.11)."""
+        return len(self.bundle.roots), self.catalog.versions["timestamp"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
@@ -74,8 +85,9 @@ class Accepted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """seen.json. `floor`: the highest time at which a current catalog was accepted; `keys`: the online roles' keys that
-    `versions` were signed by: new keys begin to count anew (TUF §5.3.11). `timestamps`: version → signed digest.
+    """seen.json. `floor`: the highest time at which a current catalog was accepted, of what both this machine's clock
+    and the catalog say; `keys`: the online roles' keys that `versions` were signed by: new keys begin to count anew
+    (TUF §5.3.11). `timestamps`: version → signed digest.
     """
 
     floor: datetime = LONG_AGO
@@ -108,10 +120,10 @@ class CatalogClient:
             return None
 
     def seen(self) -> Seen:
-        """What was seen before, whatever became of the files. Raises StoreError if neither file can be read."""
+        """What was seen before, whatever became of the files. Raises StoreError if they are there and can't be read."""
         seen = self._read_seen()
         if seen is None:
-            if self._seen_file.exists() and self._bundle_file.exists() and self._stored_bundle() is None:
+            if (self._seen_file.exists() or self._bundle_file.exists()) and self._stored_bundle() is None:
                 raise StoreError(
                     f"what this machine knew of {self._identity} is damaged: how new its catalog was can't be told",
                     next_step=f"run: samara trust remove {self._identity} — then add it again with its identity",
@@ -120,7 +132,7 @@ class CatalogClient:
         return seen
 
     def check(self, source: MetadataSource, *, now: datetime, allow_stale: bool = False) -> CatalogState:
-        """The catalog that `source` has, verified against all that was seen before. Writes nothing but evidence.
+        """The catalog that `source` has, verified against all that was seen before.
 
         Raises TrustError (ExpiredCatalogError, RolledBackError, equivocation, signatures), MalformedError,
         NetworkError, NotFoundError (the source has no catalog) or StoreError.
@@ -149,14 +161,14 @@ class CatalogClient:
     def commit(self, state: CatalogState, *, now: datetime, source: str) -> None:
         """Make a checked catalog this machine's, unless a newer one has become that meanwhile. Durable at return."""
         self._trust.store_roots(self._identity, state.chain)
-        with locked(self._folder):
+        with locked(self._trust.folder):
             sweep_leftovers(self._folder)
             seen = self.seen()
             mine = self._stored_bundle()
             if mine != state.bundle:
-                if mine is not None and mine != state.checked_against:  # another process was quicker: never backwards
+                if mine != state.checked_against:  # another process was quicker: never backwards, nor sideways
                     try:
-                        self._run(BundleSource(state.bundle, source), LONG_AGO)
+                        self.check(BundleSource(state.bundle, source), now=now, allow_stale=True)
                     except RolledBackError:
                         return
                 write_durably(self._bundle_file, pack_metadata(state.bundle))
@@ -192,7 +204,11 @@ class CatalogClient:
         with tempfile.TemporaryDirectory(prefix="samara-trust-", ignore_cleanup_errors=True) as scratch:
             folder = Path(scratch)
             bootstrap = self._lay_out(folder, source, before)
-            run_updater(folder, source, bootstrap=bootstrap, now=moment)
+            try:
+                run_updater(folder, source, bootstrap=bootstrap, now=moment)
+            except SamaraError:
+                self._keep_roots(tuple(_roots_in(folder / "root_history")))
+                raise
             bundle = MetadataBundle(
                 roots=tuple(_roots_in(folder / "root_history")),
                 timestamp=(folder / "timestamp.json").read_bytes(),
@@ -207,6 +223,14 @@ class CatalogClient:
             timestamp_digest=signed_digest(bundle.timestamp)[1],
             checked_against=before,
         )
+
+    def _keep_roots(self, roots: Sequence[bytes]) -> None:
+        """A rotation counts (TUF §5.3.8) whatever is wrong with the rest: else who holds the rest back undoes it."""
+        with contextlib.suppress(SamaraError):  # what went wrong before is the news
+            chain = self._trust.chain_for(self._identity, roots)
+            stored = self._trust.stored_chain(self._identity)
+            if chain.version > (0 if stored is None else stored.version):
+                self._trust.store_roots(self._identity, chain)
 
     def _lay_out(self, folder: Path, source: MetadataSource, before: MetadataBundle | None) -> bytes:
         """What is trusted already, as the library wants to find it. Returns the root that trust begins with."""
@@ -256,7 +280,7 @@ class CatalogClient:
         bundle = self._stored_bundle()
         if bundle is not None and signed_digest(bundle.timestamp) == (version, known):
             write_durably(folder / f"timestamp-{version}-{known[:16]}.json", bundle.timestamp)
-        raise TrustError(
+        raise EquivocationError(
             f"the publisher signed two different catalogs as version {version}, or its online key is stolen",
             expected=f"sha256:{known} as seen before", actual=f"sha256:{digest} from {watched.name}",
             next_step=f"use neither and ask the publisher; both are kept in {folder}",
@@ -323,7 +347,11 @@ def _online_keys(chain: RootChain) -> str:
 
 
 def _seen_now(seen: Seen, state: CatalogState, *, now: datetime, source: str) -> Seen:
-    """`seen` after accepting `state`. A stale catalog moves no clock: only what was current proves a time."""
+    """`seen` after accepting `state`. A stale catalog moves no clock: only what was current proves a time.
+
+    Nor does a clock that runs ahead: a publisher signs anew at half-life, so that the floor never passes the middle of a
+    catalog's time, and whatever is signed after it is good beyond the floor.
+    """
     versions = dict(state.catalog.versions)
     keys = _online_keys(state.chain)
     if keys == seen.keys:
@@ -336,12 +364,14 @@ def _seen_now(seen: Seen, state: CatalogState, *, now: datetime, source: str) ->
             Accepted(
                 at=time_text(now),
                 roles=state.stale,
-                source=source,
+                source=source[:_MAX_SOURCE],
                 timestamp_version=versions["timestamp"],
             ),
         )[-_KEPT:]
-    elif now - floor >= _FLOOR_STEP:
-        floor = now.replace(microsecond=0)
+    else:
+        proven = min(now, state.catalog.expiries["timestamp"] - ONLINE_LIFETIME / 2)
+        if proven - floor >= _FLOOR_STEP:
+            floor = proven.replace(microsecond=0)
     timestamps = {} if keys != seen.keys else dict(seen.timestamps)
     timestamps[state.catalog.versions["timestamp"]] = state.timestamp_digest or signed_digest(state.bundle.timestamp)[1]
     newest = sorted(timestamps)[-_KEPT:]

@@ -112,7 +112,7 @@ def read_catalog(identity: str, bundle: MetadataBundle) -> Catalog:
         when = said.get("signed") if isinstance(said, dict) else None
         return Catalog(
             identity=identity,
-            versions={role: int(part["version"]) for role, part in signed.items()},
+            versions={role: _version(role, part["version"]) for role, part in signed.items()},
             expiries={role: parse_time(part["expires"]) for role, part in signed.items()},
             signed=parse_time(when) if isinstance(when, str) else None,
             entries=Entries(targets),
@@ -120,13 +120,30 @@ def read_catalog(identity: str, bundle: MetadataBundle) -> Catalog:
 
 
 def read_own(chain: RootChain, bundle: MetadataBundle) -> Catalog:
-    """A publisher's own catalog, from its own disk: entries that no key of its own ever signed are refused."""
-    if not any(is_signed_by(root, "targets", bundle.targets) for root in reversed(chain.roots)):
-        raise TrustError(
-            f"the catalog of {chain.identity} on this disk is not signed by any key it ever had",
-            next_step="it was changed or is damaged: run `samara publisher sync NAME`, or restore the folder",
-        )
+    """A publisher's own catalog, from its own disk or recovery file. Raises TrustError for what no key of its own ever
+    signed, or not together: its next version is made of these entries and versions.
+    """
+    for role, data in (("timestamp", bundle.timestamp), ("snapshot", bundle.snapshot), ("targets", bundle.targets)):
+        if not any(is_signed_by(root, role, data) for root in reversed(chain.roots)):
+            raise TrustError(f"the {role} of {chain.identity} on this disk is not signed by any key it ever had")
+    if not _belong_together(bundle):
+        raise TrustError(f"the catalog of {chain.identity} on this disk is mixed of several versions")
     return read_catalog(chain.identity, bundle)
+
+
+def _belong_together(bundle: MetadataBundle) -> bool:
+    """Whether the timestamp names this very snapshot, and that one these targets."""
+    from samara.registry.trust.library import LengthOrHashMismatchError, Metadata
+
+    with _shaped("catalog"):
+        timestamp: Any = Metadata.from_bytes(bundle.timestamp).signed
+        snapshot: Any = Metadata.from_bytes(bundle.snapshot).signed
+        try:
+            timestamp.snapshot_meta.verify_length_and_hashes(bundle.snapshot)
+            snapshot.meta["targets.json"].verify_length_and_hashes(bundle.targets)
+        except LengthOrHashMismatchError:
+            return False
+        return True
 
 
 def signed_digest(metadata: bytes) -> tuple[int, str]:
@@ -185,6 +202,12 @@ def _keys_for(chain: RootChain, role: str, signers: Sequence[SecretKey]) -> list
 
 def _can_sign(chain: RootChain, role: str, signers: Sequence[SecretKey]) -> bool:
     return len(_keys_for(chain, role, signers)) >= chain.newest.roles[role].threshold
+
+
+def _version(role: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53:
+        return value
+    raise MalformedError(f"{role} metadata: version", expected="1…2^53", actual=repr(value)[:80])
 
 
 def _signed_part(data: bytes, role: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class KnownCatalogs:
             own = None if publisher is None else own_catalog(publisher)
             seen = CatalogClient(self.trust, identity).stored()
             both = [state for state in (own, seen) if state is not None]
-            self._states[identity] = max(both, key=lambda s: s.catalog.versions["timestamp"], default=None)
+            self._states[identity] = max(both, key=lambda state: state.order, default=None)
         return self._states[identity]
 
     def reopen(self, stored: StoredRelease) -> VerifiedRelease:

@@ -22,6 +22,7 @@ from securesystemslib.signer import (  # type: ignore[attr-defined]
     SSlibKey,
 )
 from securesystemslib.signer import Signature as LibrarySignature  # type: ignore[attr-defined]
+from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import (  # type: ignore[attr-defined]
     Metadata,
     MetaFile,
@@ -40,6 +41,7 @@ __all__ = [
     "Ed25519PublicKey",
     "Encoding",
     "JSONSerializer",
+    "LengthOrHashMismatchError",
     "KeySerializationEncryption",
     "LibrarySignature",
     "MetaFile",

@@ -248,7 +248,7 @@ class TrustFolder:
 
     def _require_told_root(self, identity: str, chain: RootChain) -> None:
         """Raises TrustError for a chain beside the root that trust was told to begin with."""
-        pin = self._read_or_damaged(identity)
+        pin = self._read(identity)  # a damaged one raises: never as if nothing had been told
         if pin is None or pin.root is None:
             return
         version, digest = pin.root
@@ -349,6 +349,12 @@ def _root_of(value: object, path: Path, identity: str) -> tuple[int, str] | None
 def _later(mine: tuple[int, str] | None, told: tuple[int, str] | None) -> tuple[int, str] | None:
     if mine is None or told is None:
         return told or mine
+    if mine[0] == told[0] and mine != told:
+        raise TrustError(
+            f"another root version {told[0]} was given before: one of the two is not the publisher's",
+            expected=f"sha256:{mine[1]}", actual=f"sha256:{told[1]}",
+            next_step="ask the publisher which is right; to begin anew: samara trust remove",
+        )  # fmt: skip
     return max(mine, told)
 
 
