@@ -36,12 +36,27 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseFact:
-    """One stored release. `problem`: why its signature or manifest doesn't hold."""
+    """One stored release. `problem`: why its signature or manifest doesn't hold. `withdrawn`: why its publisher took it
+    back; `newer`: the version that its name means by now. Both as far as this machine knows.
+    """
 
     name: str
     manifest: str
     problem: str | None
     is_trust_problem: bool = False
+    withdrawn: str | None = None
+    newer: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CatalogFact:
+    """What is known of one pinned publisher. `evidence`: files that prove it signed two catalogs as one version."""
+
+    alias: str
+    problem: str | None = None
+    expired: tuple[str, ...] = ()
+    accepted_stale: int = 0
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +101,7 @@ class Facts:
     """
 
     index_damage: tuple[str, ...] = ()
+    catalogs: tuple[CatalogFact, ...] = ()
     releases: tuple[ReleaseFact, ...] = ()
     blobs: tuple[BlobFact, ...] = ()
     locations: tuple[LocationFact, ...] = ()
@@ -98,6 +114,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
     """All findings, worst first, in a stable order."""
     found = [
         *_index(facts.index_damage),
+        *_catalogs(facts.catalogs),
         *_releases(facts.releases),
         *_blobs(facts.blobs),
         *_locations(facts.locations),
@@ -137,6 +154,33 @@ def _index(damage: Iterable[str]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
+def _catalogs(catalogs: Iterable[CatalogFact]) -> Iterator[Finding]:
+    for catalog in catalogs:
+        if catalog.problem is not None:
+            yield Finding(
+                rule="trust-damaged", level=Level.ERROR, subject=catalog.alias, message=catalog.problem,
+                next_step=f"samara trust remove {catalog.alias}, then add it again with its identity",
+            )  # fmt: skip
+        if catalog.evidence:
+            yield Finding(
+                rule="equivocation", level=Level.ERROR, subject=catalog.alias,
+                message=f"signed two catalogs as one version: {', '.join(catalog.evidence)}",
+                next_step="ask the publisher whether its online key was stolen; trust it no longer until you know",
+            )  # fmt: skip
+        if catalog.expired:
+            yield Finding(
+                rule="catalog-expired", level=Level.NOTE, subject=catalog.alias,
+                message=f"what is known of its catalog has expired ({', '.join(catalog.expired)})",
+                next_step="pull something of it to ask for a newer one",
+            )  # fmt: skip
+        if catalog.accepted_stale:
+            yield Finding(
+                rule="stale-accepted", level=Level.NOTE, subject=catalog.alias,
+                message=f"an expired catalog was accepted knowingly, {catalog.accepted_stale} time(s)",
+                next_step=f"samara trust show {catalog.alias}",
+            )  # fmt: skip
+
+
 def _releases(releases: Iterable[ReleaseFact]) -> Iterator[Finding]:
     for release in releases:
         if release.problem is not None:
@@ -144,6 +188,16 @@ def _releases(releases: Iterable[ReleaseFact]) -> Iterator[Finding]:
             yield Finding(
                 rule=rule, level=Level.ERROR, subject=release.name, message=release.problem,
                 next_step="pull it again from its .samara file, or pin its publisher if you trust it",
+            )  # fmt: skip
+        if release.withdrawn is not None:
+            yield Finding(
+                rule="release-withdrawn", level=Level.WARNING, subject=release.name,
+                message=f"its publisher has withdrawn it: {release.withdrawn}", next_step="pull another release",
+            )  # fmt: skip
+        elif release.newer is not None:
+            yield Finding(
+                rule="release-outdated", level=Level.NOTE, subject=release.name,
+                message=f"its name means version {release.newer} by now", next_step=f"samara pull {release.name}",
             )  # fmt: skip
 
 

@@ -6,16 +6,18 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from samara.fetcher.audit import BlobFact, Facts, LeftoverFact, LocationFact, ReleaseFact
+from samara.fetcher.audit import BlobFact, CatalogFact, Facts, LeftoverFact, LocationFact, ReleaseFact
 from samara.fetcher.recheck import recheck
 from samara.registry.durable import TEMPORARY_PREFIX, io_error, io_errors
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.records import BlobRecord, Location, StoredRelease
 from samara.registry.store import stamp_at
+from samara.registry.trust.catalog_client import CatalogClient
 from samara.registry.trust.known import KnownCatalogs
 from samara.schemas.digests import b3_hex
 from samara.schemas.errors import NotFoundError, SamaraError, StoreError, TrustError
@@ -66,6 +68,7 @@ def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore)
     catalogs = KnownCatalogs(home)
     with index:
         seen.index_damage.extend(index.damage())
+        known_catalogs = tuple(_catalogs(catalogs, seen))
         releases: list[ReleaseFact] = []
         claims: dict[str, _Claims] = {}
         for one in seen.rows(index.releases) or ():
@@ -79,6 +82,7 @@ def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore)
         if blobs is None:
             seen.unchecked.append((str(home.blobs), "the index can't say what should be there"))
         return Facts(
+            catalogs=known_catalogs,
             releases=tuple(releases),
             blobs=tuple(
                 _blob(index, claimed, blobs.get(b3), seen) for b3, claimed in claims.items() if claimed.good is not None
@@ -107,7 +111,41 @@ def _release(catalogs: KnownCatalogs, stored: StoredRelease) -> tuple[ReleaseFac
     if release.digest != stored.manifest:
         problem = f"the index files it under {stored.manifest}, it is {release.digest}"
         return ReleaseFact(name=name, manifest=stored.manifest, problem=problem), release
-    return ReleaseFact(name=name, manifest=stored.manifest, problem=None), release
+    fact = ReleaseFact(
+        name=name,
+        manifest=stored.manifest,
+        problem=None,
+        withdrawn=catalogs.retraction(release),
+        newer=catalogs.newer(release),
+    )
+    return fact, release
+
+
+def _catalogs(catalogs: KnownCatalogs, seen: _Seen) -> Iterator[CatalogFact]:
+    trust = catalogs.trust
+    try:
+        pins = trust.list()
+    except SamaraError as error:
+        seen.unchecked.append((str(trust.folder), str(error)))
+        return
+    now = datetime.now(UTC)
+    for pin in pins:
+        client = CatalogClient(trust, pin.identity)
+        problem, accepted = client.damage(), 0
+        expired: tuple[str, ...] = ()
+        try:
+            accepted = len(client.seen().accepted)
+            state = catalogs.of(pin.identity)
+            expired = () if state is None else state.catalog.expired_roles(now)
+        except SamaraError as error:
+            problem = problem or str(error)
+        yield CatalogFact(
+            alias=pin.alias,
+            problem=problem,
+            expired=expired,
+            accepted_stale=accepted,
+            evidence=tuple(str(path) for path in client.evidence()),
+        )
 
 
 def _add_claims(claims: dict[str, _Claims], release: Release, fact: ReleaseFact) -> None:

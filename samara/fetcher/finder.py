@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors
@@ -26,6 +27,9 @@ from samara.seeder.naming import Patience, fetch_root, fetch_small, find_catalog
 from samara.seeder.swarm import Swarm
 
 Endpoint = tuple[str, int]
+
+
+SWEPT_AFTER = 3600.0  # seconds after which a folder like ours was left by a process that was killed
 
 
 class SwarmFinder:
@@ -46,6 +50,7 @@ class SwarmFinder:
         self._patience = patience or Patience()
         self._found: tuple[Endpoint, ...] = ()
         with io_errors(home.root):
+            _sweep(home.root)
             self._folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=home.root))
 
     def close(self) -> None:
@@ -101,3 +106,9 @@ class SwarmFinder:
 
     def _remember(self, peers: tuple[Endpoint, ...]) -> None:
         self._found = tuple(dict.fromkeys((*self._found, *peers)))
+
+
+def _sweep(root: Path) -> None:
+    for folder in root.glob(TEMPORARY_PREFIX + "*"):
+        if folder.is_dir() and folder.stat().st_mtime < time.time() - SWEPT_AFTER:
+            shutil.rmtree(folder, ignore_errors=True)

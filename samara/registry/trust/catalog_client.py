@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from samara.registry.durable import make_folder, write_durably
+from samara.registry.durable import io_errors, make_folder, write_durably
 from samara.registry.trust.catalogs import ONLINE_LIFETIME, is_signed_by, read_catalog, signed_digest
 from samara.registry.trust.files import locked, parse_time, read_small, sweep_leftovers, time_text
 from samara.registry.trust.identity import ROOT_V1_NAME
@@ -130,6 +130,20 @@ class CatalogClient:
                 )
             return Seen()
         return seen
+
+    def damage(self) -> str | None:
+        """What is wrong with the files kept of this publisher; None if nothing is."""
+        if self._bundle_file.exists() and self._stored_bundle() is None:
+            return f"{self._bundle_file} is damaged"
+        if self._seen_file.exists() and self._read_seen() is None:
+            return f"{self._seen_file} is damaged"
+        return None
+
+    def evidence(self) -> tuple[Path, ...]:
+        """Files that prove an equivocation: both sides of it, as far as both were seen."""
+        folder = self._folder / "equivocation"
+        with io_errors(folder):
+            return tuple(sorted(folder.iterdir())) if folder.is_dir() else ()
 
     def check(self, source: MetadataSource, *, now: datetime, allow_stale: bool = False) -> CatalogState:
         """The catalog that `source` has, verified against all that was seen before.
@@ -349,8 +363,8 @@ def _online_keys(chain: RootChain) -> str:
 def _seen_now(seen: Seen, state: CatalogState, *, now: datetime, source: str) -> Seen:
     """`seen` after accepting `state`. A stale catalog moves no clock: only what was current proves a time.
 
-    Nor does a clock that runs ahead: a publisher signs anew at half-life, so that the floor never passes the middle of a
-    catalog's time, and whatever is signed after it is good beyond the floor.
+    Nor does a clock that runs ahead: the floor stops in the middle of a catalog's time, when its publisher would sign
+    anew, so that whatever is signed later is good beyond it.
     """
     versions = dict(state.catalog.versions)
     keys = _online_keys(state.chain)
