@@ -15,7 +15,7 @@ import errno
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from samara.registry.trust.identity import MAX_ROOT_V1_BYTES, ROOT_V1_NAME
@@ -25,10 +25,12 @@ from samara.schemas.metadata_bundle import MAX_BUNDLE_BYTES
 from samara.schemas.pointer import SALT, Pointer, unpack_pointer
 from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import (
+    WRONG_BYTES,
     DiskFailed,
     ItemFound,
     PeerBanned,
     PeerLost,
+    PieceFailed,
     SmallGone,
     SmallReady,
     SmallRefused,
@@ -38,11 +40,13 @@ from samara.seeder.swarm_events import (
 Endpoint = tuple[str, int]
 OnSwarmEvent = Callable[[SwarmEvent], None]
 
-FILE_WITHIN = 20.0  # seconds that one small file may take
+FILE_WITHIN = 20.0  # seconds without a byte of a small file
 LOOK = 0.1  # seconds between looks while nothing happens
 ANSWER_WITHIN = 10.0  # seconds after which an answer of the DHT is taken for lost
 ASK_AGAIN = (0.1, 0.2, 0.5, 1.0, 2.0)  # seconds after an answer that there is nothing; the last of them from then on
 SURE_AFTER = 3  # such answers
+AT_MOST = 15  # times that, altogether, for one that comes in drops
+ALONE_QUIET = 3.0  # seconds without a byte after which the next of several peers is asked alone
 RETELL_EVERY = 3.0  # seconds between tries to find peers while there are none
 UTP_AFTER = 8.0  # seconds without anybody over TCP
 GONE_WITHIN = 5.0  # seconds that libtorrent has for deleting a file
@@ -55,7 +59,7 @@ def pass_over(_event: SwarmEvent) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """Seconds. `item`: for what a key has signed; `file`: for one small file.
+    """Seconds. `item`: for what a key has signed; `file`: without a byte of a small file.
 
     `settled`: after which a find is taken for the newest although not every node has answered: one that died a moment
     ago is waited for by libtorrent for 15 s. `absent`: how long "there is nothing" isn't believed yet, while a session
@@ -202,21 +206,53 @@ def fetch_small(
 ) -> FoundSmall:
     """The small file of an infohash (64 hex digits) from `peers` and those found; `folder` is left as it was.
 
-    Raises NetworkError when nobody gave it within `timeout` seconds, MalformedError when what the infohash names has
-    another size (bytes), name or shape, before any of it is fetched; DiskFullError, StoreError.
+    Raises NetworkError when nothing came for `timeout` seconds, MalformedError when what the infohash names has another
+    size (bytes), name or shape, before any of it is fetched; DiskFullError, StoreError.
+
+    Of one piece nobody can say who of several gave the wrong part. Then they are asked again one by one, and who gives
+    wrong bytes alone is banned.
     """
-    peers = tuple(dict.fromkeys(peers))
-    if not peers and not swarm.finds_peers:
+    known = dict.fromkeys(peers)
+    if not known and not swarm.finds_peers:
         raise _nobody(v2_hex, {})
-    place = folder / v2_hex
-    swarm.add_small_fetch(v2_hex, place, max_size=max_size, exact_size=exact_size, file_name=file_name, peers=peers)
-    try:
-        return _wait_for(swarm, v2_hex, peers, timeout, on_event)
-    finally:
+    one_by_one: list[Endpoint] = []
+    last = time.monotonic() + timeout * AT_MOST
+    while True:
+        alone = one_by_one.pop(0) if one_by_one else None
+        attempt = _Attempt(
+            swarm=swarm, name=v2_hex, on_event=on_event, alone=alone, last=last,
+            peers=tuple(known) if alone is None else (alone,), quiet=timeout if alone is None else ALONE_QUIET,
+        )  # fmt: skip
+        place = folder / v2_hex
+        swarm.add_small_fetch(
+            v2_hex, place, max_size=max_size, exact_size=exact_size, file_name=file_name,
+            peers=attempt.peers, find=alone is None,
+        )  # fmt: skip
         try:
-            _remove(swarm, v2_hex, on_event)
+            return attempt.wait()
+        except NetworkError:
+            if alone is None or time.monotonic() >= last:
+                raise
+        except _LiedError as lied:
+            if alone is None:
+                known.update(dict.fromkeys(lied.peers))
+                one_by_one = list(known)
+            else:
+                known.pop(alone, None)
+                swarm.ban(alone[0])
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            try:
+                _remove(swarm, v2_hex, on_event)
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+class _LiedError(Exception):
+    """The bytes that came were wrong. `peers`: who is connected, the liar perhaps among them."""
+
+    def __init__(self, peers: tuple[Endpoint, ...]) -> None:
+        super().__init__("wrong bytes")
+        self.peers = peers
 
 
 def _remove(swarm: Swarm, name: str, on_event: OnSwarmEvent) -> None:
@@ -232,47 +268,68 @@ def _remove(swarm: Swarm, name: str, on_event: OnSwarmEvent) -> None:
                 on_event(happened)
 
 
-def _wait_for(
-    swarm: Swarm, name: str, peers: tuple[Endpoint, ...], timeout: float, on_event: OnSwarmEvent
-) -> FoundSmall:
-    now = time.monotonic()
-    deadline, utp_at, tell_at = now + timeout, now + UTP_AFTER, now + RETELL_EVERY
-    losses: dict[str, str] = {}
-    while (now := time.monotonic()) < deadline:
-        if now >= tell_at:
-            tell_at = now + RETELL_EVERY
-            losses.update(_tell(swarm, name, peers))
-        if now >= utp_at and not swarm.peers(name):
-            utp_at = deadline
-            swarm.allow_utp()
-        for happened in swarm.poll(min(LOOK, deadline - now)):
-            if happened.torrent != name:
-                on_event(happened)
-            elif isinstance(happened, SmallReady):
-                return FoundSmall(data=happened.data, peers=happened.peers or peers)
-            elif isinstance(happened, SmallRefused):
-                raise MalformedError(happened.reason)
-            elif isinstance(happened, DiskFailed):
-                raise _disk_error(happened)
-            elif isinstance(happened, PeerLost):
-                losses[happened.endpoint] = happened.reason
-            elif isinstance(happened, PeerBanned):
-                losses[happened.endpoint] = "sent wrong bytes and was banned"
-    raise NetworkError(
-        f"nobody gave the file of infohash {name} within {timeout:.0f} s ({_why(losses)})",
-        next_step="try later, or name a peer by --peer",
-    )
+@dataclass(kw_only=True, slots=True)
+class _Attempt:
+    """One try to get one small file. `last`: when it must end in any case; `quiet`: seconds without a byte."""
 
+    swarm: Swarm
+    name: str
+    peers: tuple[Endpoint, ...]
+    alone: Endpoint | None
+    quiet: float
+    last: float
+    on_event: OnSwarmEvent
+    losses: dict[str, str] = field(default_factory=dict)
 
-def _tell(swarm: Swarm, name: str, peers: tuple[Endpoint, ...]) -> dict[str, str]:
-    """Look for peers while there is none. Raises NetworkError when none can turn up."""
-    if swarm.peers(name):
-        return {}
-    swarm.look_for_peers(name)
-    lost = swarm.connect(name, peers)
-    if len(lost) == len(peers) and not swarm.finds_peers:
-        raise _nobody(name, lost)
-    return lost
+    def wait(self) -> FoundSmall:
+        """The file. Raises what `fetch_small` raises, and _LiedError."""
+        now = time.monotonic()
+        deadline, utp_at, tell_at, got = now + self.quiet, now + UTP_AFTER, now + RETELL_EVERY, 0
+        while (now := time.monotonic()) < min(deadline, self.last):
+            if now >= tell_at:
+                tell_at = now + RETELL_EVERY
+                self._tell()
+            if now >= utp_at and not self.swarm.peers(self.name):
+                utp_at = deadline
+                self.swarm.allow_utp()
+            for happened in self.swarm.poll(min(LOOK, deadline - now)):
+                if happened.torrent != self.name:
+                    self.on_event(happened)
+                elif (found := self._take(happened)) is not None:
+                    return found
+            before, got = got, self.swarm.status(self.name).downloaded
+            if got > before:
+                deadline = time.monotonic() + self.quiet
+        raise NetworkError(
+            f"nobody gave the file of infohash {self.name} within {self.quiet:.0f} s ({_why(self.losses)})",
+            next_step="try later, or name a peer by --peer",
+        )
+
+    def _take(self, happened: SwarmEvent) -> FoundSmall | None:
+        if isinstance(happened, SmallReady):
+            return FoundSmall(data=happened.data, peers=happened.peers or self.peers)
+        if isinstance(happened, SmallRefused):
+            raise MalformedError(happened.reason)
+        if isinstance(happened, DiskFailed):
+            raise _disk_error(happened)
+        if isinstance(happened, PieceFailed):
+            raise _LiedError(self.swarm.peers(self.name))
+        if isinstance(happened, PeerLost):
+            self.losses[happened.endpoint] = happened.reason
+        elif isinstance(happened, PeerBanned):
+            self.losses[happened.endpoint] = WRONG_BYTES
+        return None
+
+    def _tell(self) -> None:
+        """Look for peers while there is none. Raises NetworkError when none can turn up."""
+        if self.swarm.peers(self.name):
+            return
+        if self.alone is None:
+            self.swarm.look_for_peers(self.name)
+        lost = self.swarm.connect(self.name, self.peers)
+        if len(lost) == len(self.peers) and not self.swarm.finds_peers:
+            raise _nobody(self.name, lost)
+        self.losses.update(lost)
 
 
 def _nobody(name: str, lost: dict[str, str]) -> NetworkError:

@@ -77,8 +77,8 @@ class SwarmOptions:
 
     `dht_nodes` ("HOST:PORT", …) are known to the DHT instead of the public ones; with loopback addresses alone it is a
     DHT of this machine's own, without what protects the public one from strangers. `dht_read_only` is for sessions that
-    only look things up, and end soon: the DHT's nodes won't remember them (BEP 43), and nobody waits for an answer of one
-    that has gone. (Nodes do remember who puts an item or announces a torrent, and would wait in vain even before.)
+    only look things up, and end soon: the DHT's nodes won't remember them (BEP 43), and nobody waits for an answer of
+    one that has gone. (Nodes do remember who puts an item or announces a torrent, and would wait in vain even before.)
     """
 
     listen: tuple[str, ...] = ANY_ADDRESS
@@ -236,8 +236,11 @@ class Swarm:
         exact_size: int | None = None,
         file_name: str | None = None,
         peers: Iterable[tuple[str, int]] = (),
+        find: bool = True,
     ) -> str:
         """Fetch the small file of an infohash (64 hex digits) into `folder`, from `peers` (host, port) and those found.
+
+        Without `find` from `peers` alone.
 
         What a peer says is in the torrent is checked before any of it is asked for; then SmallReady or SmallRefused.
         `folder` is the caller's, for this file alone. `remove` deletes what came, and is answered by SmallGone.
@@ -245,12 +248,13 @@ class Swarm:
         wanted = Wanted(v2=v2_hex, folder=folder, max_size=max_size, exact_size=exact_size, file_name=file_name)
         if v2_hex in self._handles:
             raise UsageError(f"torrent {v2_hex} is already in this session")
-        handle = self._session.add_torrent(self._small.parameters(wanted))
+        handle = self._session.add_torrent(self._small.parameters(wanted, find=find))
         self._handles[v2_hex] = handle
         self._small.added(wanted, handle)
         self.connect(v2_hex, peers)
         handle.resume()
-        self._dht.find_peers(v2_hex)
+        if find:
+            self._dht.find_peers(v2_hex)
         return v2_hex
 
     def begin(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
@@ -294,6 +298,12 @@ class Swarm:
             if peer.connection_type == lt.peer_info.standard_bittorrent and peer.flags & outgoing
             if not peer.flags & not_yet
         )
+
+    def ban(self, address: str) -> None:
+        """Talk no more to an address: where several connections from one are allowed libtorrent bans one port alone."""
+        blocked = self._session.get_ip_filter()
+        blocked.add_rule(address, address, 1)
+        self._session.set_ip_filter(blocked)
 
     def look_for_peers(self, name: str) -> None:
         """Ask the DHT for a small file's peers once more."""
@@ -471,10 +481,7 @@ class Swarm:
         url = self._mirrors.banned(torrent, endpoint)
         if url is not None:
             return MirrorFailed(torrent=torrent, url=url, reason=WRONG_BYTES)
-        # where several connections from one address are allowed libtorrent bans one port: keep the whole address out
-        blocked = self._session.get_ip_filter()
-        blocked.add_rule(endpoint[0], endpoint[0], 1)
-        self._session.set_ip_filter(blocked)
+        self.ban(endpoint[0])
         return PeerBanned(torrent=torrent, endpoint=format_endpoint(endpoint))
 
     def _lost(

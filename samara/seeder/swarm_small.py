@@ -77,8 +77,8 @@ class SmallFetches:
     def __contains__(self, name: object) -> bool:
         return name in self._fetches
 
-    def parameters(self, wanted: Wanted) -> Any:
-        """What to give libtorrent: an infohash without trackers, nodes or sources."""
+    def parameters(self, wanted: Wanted, *, find: bool) -> Any:
+        """What to give libtorrent: an infohash without trackers or sources; without `find` it looks for nobody."""
         parameters = lt.add_torrent_params()
         parameters.info_hashes = lt.info_hash_t(lt.sha256_hash(bytes.fromhex(wanted.v2)))
         parameters.save_path = os.fspath(wanted.folder)
@@ -92,6 +92,8 @@ class SmallFetches:
             | lt.torrent_flags.override_trackers
             | lt.torrent_flags.override_web_seeds
         )
+        if not find:
+            parameters.flags |= lt.torrent_flags.disable_lsd | lt.torrent_flags.disable_pex
         return parameters
 
     def added(self, wanted: Wanted, handle: Any) -> None:
