@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-from samara.registry.trust.catalog_client import CatalogClient, CatalogState
+from samara.registry.trust.catalog_client import CatalogClient, CatalogState, EquivocationError
 from samara.registry.trust.known import KnownCatalogs
 from samara.registry.trust.pins import Pin
 from samara.registry.trust.roots import RootChain
@@ -37,12 +37,16 @@ class Finder(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asking:
-    """Whom to ask, and how to take the answers. `sources`: beside the pin's own. `finder`: made only when needed."""
+    """Whom to ask, and how to take the answers. `sources`: beside the pin's own. `finder`: made only when needed.
+
+    `by_digest`: an expired catalog will do too, and is not kept: it decides nothing, but may say where things lie.
+    """
 
     now: datetime
     sources: tuple[str, ...] = ()
     finder: Callable[[], Finder] | None = None
     allow_stale: bool = False
+    by_digest: bool = False
     on_event: OnEvent = ignore
 
 
@@ -58,8 +62,8 @@ def open_source(text: str) -> MetadataSource:
 def current_catalog(known: KnownCatalogs, pin: Pin, asking: Asking) -> CatalogState:
     """The publisher's newest catalog, fresh from whoever answers, else as it was seen last.
 
-    Raises TrustError (expired, or what the only answers were), NetworkError or NotFoundError when nobody has it and
-    this machine never saw one.
+    Raises TrustError (expired, what the only answers were, or EquivocationError whatever the other answers were),
+    NetworkError or NotFoundError when nobody has it and this machine never saw one.
     """
     client = CatalogClient(known.trust, pin.identity)
     before = known.of(pin.identity)
@@ -74,11 +78,14 @@ def current_catalog(known: KnownCatalogs, pin: Pin, asking: Asking) -> CatalogSt
             problems.append(error)
         else:
             found = [state] if (state := _ask(client, source, asking, problems)) else []
+    for problem in problems:
+        if isinstance(problem, EquivocationError):
+            raise problem  # proven by signatures: no telling which of the two is the publisher's word
     if not found:
         return _as_seen_last(client, pin, asking, problems)
     for problem in problems:
         asking.on_event(Warned(message=str(problem)) if isinstance(problem, TrustError) else Note(message=str(problem)))
-    return max(found, key=lambda state: state.catalog.versions["timestamp"])
+    return max(found, key=lambda state: state.order)
 
 
 def age(state: CatalogState, now: datetime) -> str:
@@ -121,8 +128,9 @@ def _ask(
     client: CatalogClient, source: MetadataSource, asking: Asking, problems: list[SamaraError]
 ) -> CatalogState | None:  # fmt: skip
     try:
-        state = client.check(source, now=asking.now, allow_stale=asking.allow_stale)
-        client.commit(state, now=asking.now, source=source.name)
+        state = client.check(source, now=asking.now, allow_stale=asking.allow_stale or asking.by_digest)
+        if asking.allow_stale or not state.stale:
+            client.commit(state, now=asking.now, source=source.name)
     except SamaraError as problem:
         problems.append(problem)
         return None
@@ -145,11 +153,13 @@ def _as_seen_last(client: CatalogClient, pin: Pin, asking: Asking, problems: lis
         )
     moment = max(asking.now, client.seen().floor)
     stale = state.catalog.expired_roles(moment)
-    if stale and not asking.allow_stale:
+    if stale and not asking.allow_stale and not asking.by_digest:
         raise next((p for p in problems if isinstance(p, ExpiredCatalogError)), None) or ExpiredCatalogError(
             f"the catalog of {pin.alias} known here has expired ({', '.join(stale)}), and nobody has a newer one",
             next_step="go online and try again; to use it knowingly: --allow-stale",
         )
+    source = BundleSource(state.bundle, "this machine, as it was seen last")
+    state = client.check(source, now=asking.now, allow_stale=bool(stale))  # its keys may have been retired since
     for problem in problems:
         if isinstance(problem, (NetworkError, NotFoundError)):
             asking.on_event(Note(message=str(problem)))
@@ -158,8 +168,6 @@ def _as_seen_last(client: CatalogClient, pin: Pin, asking: Asking, problems: lis
             message=f"nobody has a newer catalog of {pin.alias} ({pin.short}…): using the one {age(state, asking.now)}"
         )
     )
-    if stale:
-        checked = client.check(BundleSource(state.bundle, "seen last"), now=asking.now, allow_stale=True)
-        client.commit(checked, now=asking.now, source="seen last")
-        return checked
+    if stale and asking.allow_stale:
+        client.commit(state, now=asking.now, source=source.name)
     return state

@@ -9,13 +9,15 @@ from __future__ import annotations
 from samara.fetcher.catalogs import DHT_SOURCE, Asking, open_source
 from samara.registry.home import Home
 from samara.registry.trust.catalog_client import CatalogClient, CatalogState
-from samara.registry.trust.own_catalog import adopt_catalog, own_catalog, refuse_fork
+from samara.registry.trust.catalogs import is_signed_by
+from samara.registry.trust.own_catalog import adopt_catalog, is_ahead, own_catalog, refuse_fork
 from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.publishers import Publisher
-from samara.registry.trust.sources import MetadataSource
+from samara.registry.trust.sources import MetadataSource, read_whole
 from samara.registry.trust.updater import RolledBackError
-from samara.schemas.errors import NetworkError, NotFoundError, UsageError
-from samara.schemas.events import Note
+from samara.schemas.errors import NetworkError, NotFoundError, TrustError, UsageError
+from samara.schemas.events import Note, Warned
+from samara.schemas.metadata_bundle import MAX_TIMESTAMP_BYTES
 
 
 def require_newest(home: Home, publisher: Publisher, asking: Asking) -> None:
@@ -30,7 +32,8 @@ def require_newest(home: Home, publisher: Publisher, asking: Asking) -> None:
 def sync(home: Home, publisher: Publisher, asking: Asking) -> CatalogState | None:
     """Go on from the newest catalog that any source has; None if none is newer than this machine's.
 
-    Raises UsageError without sources, TrustError, NetworkError.
+    Where both have the same version with other contents, theirs is taken: this machine's was never seen by whoever
+    asks there. Raises UsageError without sources, TrustError, NetworkError.
     """
     sources = _sources(home, publisher, asking)
     if not sources:
@@ -40,11 +43,13 @@ def sync(home: Home, publisher: Publisher, asking: Asking) -> CatalogState | Non
         )
     found = [state for source in sources if (state := _catalog_of(home, publisher, source, asking)) is not None]
     mine = own_catalog(publisher)
-    here = 0 if mine is None else mine.catalog.versions["timestamp"]
-    newest = max(found, key=lambda state: state.catalog.versions["timestamp"], default=None)
-    if newest is None or newest.catalog.versions["timestamp"] <= here:
+    newest = max(found, key=lambda state: state.order, default=None)
+    if newest is None or not is_ahead(newest, mine):
         return None
     adopt_catalog(home, publisher, newest)
+    if mine is not None and mine.catalog.versions["timestamp"] == newest.catalog.versions["timestamp"]:
+        lost = f"this machine had another catalog of {publisher.name} as that version: publish what is missing again"
+        asking.on_event(Warned(message=lost))
     return newest
 
 
@@ -61,14 +66,35 @@ def _sources(home: Home, publisher: Publisher, asking: Asking) -> tuple[Metadata
 
 
 def _catalog_of(home: Home, publisher: Publisher, source: MetadataSource, asking: Asking) -> CatalogState | None:
-    """What a source has; None if that is nothing, or older than what this machine has seen."""
+    """What a source has; None if that is nothing, older than what this machine has seen, or by keys retired since."""
     client = CatalogClient(TrustFolder(home.trust), publisher.identity)
     try:
         return client.check(source, now=asking.now, allow_stale=True)
     except (NotFoundError, RolledBackError):
+        return None
+    except TrustError:
+        if not _by_retired_keys(publisher, source):
+            raise
+        asking.on_event(
+            Warned(
+                message=f"{source.name} has a catalog of {publisher.name} that was signed by keys retired since: not"
+                " looked at"
+            )
+        )
         return None
     except NetworkError as error:
         raise NetworkError(
             f"whether somebody published {publisher.name} elsewhere can't be told: {error.what}",
             next_step="try again when that source is there; to publish all the same: --offline",
         ) from None
+
+
+def _by_retired_keys(publisher: Publisher, source: MetadataSource) -> bool:
+    """Whether a source still has what came before the last change of keys, or what a thief of the old ones made."""
+    timestamp = read_whole(source, "timestamp.json", MAX_TIMESTAMP_BYTES)
+    if timestamp is None:
+        return False
+    newest, *older = reversed(publisher.chain.roots)
+    return not is_signed_by(newest, "timestamp", timestamp) and any(
+        is_signed_by(root, "timestamp", timestamp) for root in older
+    )

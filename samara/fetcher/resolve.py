@@ -36,7 +36,7 @@ from samara.schemas.errors import (
 )
 from samara.schemas.events import Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import Release
-from samara.schemas.references import Reference, looks_like_reference, parse_reference
+from samara.schemas.references import Reference, is_name, looks_like_reference, parse_reference
 from samara.schemas.release_file import (
     MAX_COMPRESSED_BYTES,
     SUFFIX,
@@ -135,9 +135,9 @@ def _by_name(home: Home, reference: Reference, known: KnownCatalogs, asking: Ask
     tag = reference.tag or ""
     entry = state.catalog.find(reference.model, tag)
     if entry is None:
-        tags = sorted(
-            path.partition("/")[2] for path in state.catalog.entries if path.startswith(reference.model + "/")
-        )
+        prefix = reference.model + "/"
+        said = (path.removeprefix(prefix) for path in state.catalog.entries if path.startswith(prefix))
+        tags = sorted(tag for tag in said if is_name(tag))
         raise NotFoundError(
             f"{pin.alias} ({pin.short}…) has no {reference.model}:{tag} in its catalog",
             next_step=f"it has {', '.join(tags[:12])}" if tags else "see: samara trust show " + pin.alias,
@@ -173,11 +173,13 @@ def _by_digest(home: Home, reference: Reference, known: KnownCatalogs, asking: A
         if held is not None:
             _warn_of_retraction(known, held.release, pin, asking.on_event)
             return held
-    state: CatalogState | None = None
+    state: CatalogState | None
     try:
-        state = current_catalog(known, pin, replace(asking, allow_stale=True))
-    except (NetworkError, NotFoundError) as problem:
-        asking.on_event(Note(message=str(problem)))
+        state = current_catalog(known, pin, replace(asking, by_digest=True))
+    except (NetworkError, NotFoundError, IntegrityError, TrustError) as problem:
+        is_odd = isinstance(problem, (IntegrityError, TrustError))
+        asking.on_event(Warned(message=str(problem)) if is_odd else Note(message=str(problem)))
+        state = known.of(pin.identity)  # it only says where things lie: what they are, the digest does
     entry = None if state is None else state.catalog.of_manifest(reference.manifest)
     if state is not None and entry is not None:
         verified = open_listed(_get_listed(home, pin, entry, asking), entry, state, known.trust)

@@ -132,17 +132,14 @@ def read_own(chain: RootChain, bundle: MetadataBundle) -> Catalog:
 
 
 def _belong_together(bundle: MetadataBundle) -> bool:
-    """Whether the timestamp names this very snapshot, and that one these targets."""
-    from samara.registry.trust.library import LengthOrHashMismatchError, Metadata
-
+    """Whether the timestamp names this very snapshot, and that one these targets, as `write_catalog` has them do."""
     with _shaped("catalog"):
-        timestamp: Any = Metadata.from_bytes(bundle.timestamp).signed
-        snapshot: Any = Metadata.from_bytes(bundle.snapshot).signed
-        try:
-            timestamp.snapshot_meta.verify_length_and_hashes(bundle.snapshot)
-            snapshot.meta["targets.json"].verify_length_and_hashes(bundle.targets)
-        except LengthOrHashMismatchError:
-            return False
+        for by, role, data in (
+            (_signed_part(bundle.timestamp, "timestamp"), "snapshot", bundle.snapshot),
+            (_signed_part(bundle.snapshot, "snapshot"), "targets", bundle.targets),
+        ):
+            if by["meta"][f"{role}.json"]["hashes"]["sha256"] != hashlib.sha256(data).hexdigest():
+                return False
         return True
 
 

@@ -22,7 +22,6 @@ from securesystemslib.signer import (  # type: ignore[attr-defined]
     SSlibKey,
 )
 from securesystemslib.signer import Signature as LibrarySignature  # type: ignore[attr-defined]
-from tuf.api.exceptions import LengthOrHashMismatchError
 from tuf.api.metadata import (  # type: ignore[attr-defined]
     Metadata,
     MetaFile,
@@ -41,7 +40,6 @@ __all__ = [
     "Ed25519PublicKey",
     "Encoding",
     "JSONSerializer",
-    "LengthOrHashMismatchError",
     "KeySerializationEncryption",
     "LibrarySignature",
     "MetaFile",

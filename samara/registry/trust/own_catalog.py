@@ -14,7 +14,7 @@ from pathlib import Path
 from samara.registry.durable import write_durably
 from samara.registry.home import Home
 from samara.registry.trust.catalog_client import CatalogState
-from samara.registry.trust.catalogs import read_catalog, read_own, write_catalog
+from samara.registry.trust.catalogs import read_catalog, read_own, signed_digest, write_catalog
 from samara.registry.trust.files import locked, read_small
 from samara.registry.trust.keys import SecretKey
 from samara.registry.trust.publishers import CATALOG_FILE, Publisher, load_publisher
@@ -34,7 +34,15 @@ def own_catalog(publisher: Publisher) -> CatalogState | None:
     bundle = own_bundle(publisher)
     if bundle is None:
         return None
-    return CatalogState(catalog=read_own(publisher.chain, bundle), bundle=bundle, chain=publisher.chain)
+    try:
+        catalog = read_own(publisher.chain, bundle)
+    except TrustError as error:
+        raise TrustError(
+            error.what,
+            next_step=f"it was changed or is damaged: move {_path(publisher)} away, then run: samara publisher sync"
+            f" {publisher.name}",
+        ) from None
+    return CatalogState(catalog=catalog, bundle=bundle, chain=publisher.chain)
 
 
 def own_bundle(publisher: Publisher) -> MetadataBundle | None:
@@ -80,8 +88,7 @@ def adopt_catalog(home: Home, publisher: Publisher, state: CatalogState) -> None
     """
     with locked(home.keys, mode=0o700):
         publisher = load_publisher(home, publisher.name)
-        mine = own_catalog(publisher)
-        if mine is not None and mine.catalog.versions["timestamp"] > state.catalog.versions["timestamp"]:
+        if not is_ahead(state, own_catalog(publisher)):
             raise UsageError(f"the catalog of {publisher.name} here is newer already")
         for number, root in enumerate(state.chain.roots, start=1):
             path = publisher.folder / "roots" / f"{number}.root.json"
@@ -90,16 +97,30 @@ def adopt_catalog(home: Home, publisher: Publisher, state: CatalogState) -> None
         write_durably(_path(publisher), pack_metadata(state.bundle))
 
 
+def is_ahead(theirs: CatalogState, mine: CatalogState | None) -> bool:
+    """Whether a next version made here would contradict `theirs`: it is newer, by its keys or its number, or it is this
+    machine's version with other contents.
+    """
+    if mine is None:
+        return True
+    there, here = (
+        (state.chain.version, *signed_digest(state.bundle.timestamp)) for state in (theirs, mine)
+    )  # fmt: skip
+    return there[:2] > here[:2] or (there[:2] == here[:2] and there != here)
+
+
 def refuse_fork(mine: CatalogState | None, theirs: CatalogState, source: str, name: str) -> None:
     """Raises TrustError if `theirs` has anything that a next version made here would contradict."""
+    if not is_ahead(theirs, mine):
+        return
     here = 0 if mine is None else mine.catalog.versions["timestamp"]
     there = theirs.catalog.versions["timestamp"]
-    if there > here:
-        raise TrustError(
-            f"{source} has a newer catalog of {name} than this machine: somebody published elsewhere",
-            expected=f"at most version {here}", actual=f"version {there}",
-            next_step=f"take it over first: samara publisher sync {name}",
-        )  # fmt: skip
+    raise TrustError(
+        f"{source} has {'a newer' if there != here else 'another'} catalog of {name} than this machine: somebody"
+        " published elsewhere",
+        expected=f"at most version {here}" if there != here else f"version {here} as it is here",
+        actual=f"version {there}", next_step=f"take it over first: samara publisher sync {name}",
+    )  # fmt: skip
 
 
 def listing(entry: CatalogEntry) -> Change:
