@@ -44,8 +44,8 @@ from samara.schemas.manifest import Block, Release, ReleaseFile
 
 STAGING = TEMPORARY_PREFIX + "import"  # below SAMARA_HOME: on the store's disk, and no leftover that audit overlooks
 _LOCK = "import.lock"
-_CHUNK = 2 << 20
-_RING = 4  # chunks on their way from zstd to disk and hashes
+_CHUNK = 1 << 20  # bytes: long beside a lock, short beside a second-level cache
+_RING = 6  # chunks on their way from zstd to disk and hashes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

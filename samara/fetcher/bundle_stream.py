@@ -34,7 +34,7 @@ from samara.schemas.rates import RateMeter
 from samara.schemas.release_file import ZSTD_MAGIC
 from samara.seeder.hashing import open_source
 
-_READ = 1 << 20  # compressed bytes taken from the disk at once
+_READ = 256 << 10  # compressed bytes taken from the disk at once
 _EVERY = 0.1  # seconds from one progress event to the next
 
 
