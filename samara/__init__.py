@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds them equal t
     from samara.fetcher.audit import findings as audit_findings
     from samara.fetcher.audit import outcome as audit_outcome
     from samara.fetcher.audit_facts import collect as collect_facts
+    from samara.fetcher.bundle_export import export_bundle
+    from samara.fetcher.bundle_import import import_bundle
     from samara.fetcher.local import locate
     from samara.fetcher.pull import Pulled, PullOptions, pull
     from samara.fetcher.verify import verify
@@ -66,6 +68,8 @@ _PUBLIC = {
     "audit_findings": "samara.fetcher.audit:findings",
     "audit_outcome": "samara.fetcher.audit:outcome",
     "collect_facts": "samara.fetcher.audit_facts:collect",
+    "export_bundle": "samara.fetcher.bundle_export",
+    "import_bundle": "samara.fetcher.bundle_import",
     "init_publisher": "samara.registry.trust.publishers",
     "load_publisher": "samara.registry.trust.publishers",
     "locate": "samara.fetcher.local",

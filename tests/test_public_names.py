@@ -37,6 +37,8 @@ PUBLIC = {
     "audit_findings",
     "audit_outcome",
     "collect_facts",
+    "export_bundle",
+    "import_bundle",
     "init_publisher",
     "load_publisher",
     "locate",
