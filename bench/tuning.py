@@ -24,8 +24,9 @@ from measure import Cost, cpu_of, mid, peak_rss, report
 from samara.schemas.bittorrent import piece_count, piece_length_for
 from samara.seeder.hashing import hash_file
 from samara.seeder.profiles import FAST, PROFILES, Profile
-from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import Downloading, Finished, Flushed
+from samara.seeder.swarm_options import SwarmOptions
 from samara.seeder.torrent import build_torrent
 
 PORT = 18644

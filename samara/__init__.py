@@ -42,7 +42,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds them equal t
     from samara.schemas.references import parse_reference
     from samara.seeder.publish import Description, Published, publish
     from samara.seeder.seed import seed
-    from samara.seeder.swarm import SwarmOptions
+    from samara.seeder.swarm_options import SwarmOptions
 
 # The public SDK: name → module, or module:name. Imported when first used, so that `import samara` costs nothing.
 _PUBLIC = {
@@ -61,7 +61,7 @@ _PUBLIC = {
     "Pulled": "samara.fetcher.pull",
     "SamaraError": "samara.schemas.errors",
     "StoreError": "samara.schemas.errors",
-    "SwarmOptions": "samara.seeder.swarm",
+    "SwarmOptions": "samara.seeder.swarm_options",
     "TrustError": "samara.schemas.errors",
     "TrustFolder": "samara.registry.trust.pins",
     "UsageError": "samara.schemas.errors",

@@ -36,7 +36,7 @@ def publisher_asking(
     """Asks configured sources, those given, and the DHT where it is configured (`dht:`) or a node of it is given."""
     from samara.fetcher.catalogs import DHT_SOURCE, Asking
     from samara.fetcher.session import Session
-    from samara.seeder.swarm import SwarmOptions
+    from samara.seeder.swarm_options import SwarmOptions
 
     options = SwarmOptions(dht_nodes=dht_nodes, lan=False, port_mapping=False)
     with Session(home, options, on_event=on_event) as session:

@@ -13,7 +13,7 @@ from samara.schemas.errors import UsageError
 from samara.schemas.rates import MAX_RATE
 
 if TYPE_CHECKING:
-    from samara.seeder.swarm import SwarmOptions
+    from samara.seeder.swarm_options import SwarmOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,7 +62,7 @@ def swarm_options(
 ) -> SwarmOptions:
     """The options as `samara.seeder.swarm` takes them. Raises UsageError."""
     from samara.seeder.profiles import PROFILES
-    from samara.seeder.swarm import ANY_ADDRESS, SwarmOptions
+    from samara.seeder.swarm_options import ANY_ADDRESS, SwarmOptions
 
     for endpoint in (*listen, *dht_nodes):
         parse_endpoint(endpoint)

@@ -1,7 +1,8 @@
 """Floor 4: getting, and proving.
 
-Lives here: what was meant (resolve), what to do (plan), one blob's way (transfer) and what survives a kill (partial),
-the loop over all of it (pull, watch, sources), reading blocks again (blocks, verify), and audit's rules and facts.
+Lives here: what was meant (resolve) and whom to ask for it (catalogs, finder, forks, first_contact), what to do (plan),
+one blob's way (transfer) and what survives a kill (partial), the loop over all of it (pull, session, watch, sources),
+releases on a stick (bundle_*), reading blocks again (blocks, verify), and audit's rules and facts.
 
 Must not live here: libtorrent's objects, printing, the engine.
 

@@ -29,8 +29,10 @@ from samara.fetcher.steady import SteadyFile
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors, publish_name
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.source_date import publishing_time
 from samara.registry.store import free_bytes, whole_copy
 from samara.registry.trust.catalog_client import CatalogState
+from samara.registry.trust.files import time_text
 from samara.registry.trust.known import KnownCatalogs
 from samara.schemas.bittorrent import MAX_SMALL_FILE
 from samara.schemas.bundle import (
@@ -101,7 +103,7 @@ def export_bundle(
     DiskFullError or StoreError; then there is no file.
     """
     started = time.monotonic()
-    created = _created(now)
+    created = time_text(publishing_time(now))
     _check_target(home, target)
     asked = _resolve(home, references)
     known = KnownCatalogs(home)
@@ -372,21 +374,3 @@ def _lock(file: FileIO) -> bool:
         except BlockingIOError:
             return False
     return True
-
-
-def _created(now: datetime | None) -> str:
-    if now is None:
-        epoch = os.environ.get("SOURCE_DATE_EPOCH")
-        try:
-            now = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(_seconds(epoch), UTC)
-        except (ValueError, OverflowError, OSError):
-            raise UsageError(
-                "SOURCE_DATE_EPOCH is not a number of seconds", expected="1970…9999", actual=repr((epoch or "")[:40])
-            ) from None
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _seconds(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ValueError("not a plain number")
-    return int(text)

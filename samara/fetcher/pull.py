@@ -39,8 +39,9 @@ from samara.schemas.events import (
     ignore,
 )
 from samara.schemas.manifest import ReleaseFile
-from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import EventsLost, Flushed
+from samara.seeder.swarm_options import SwarmOptions
 
 if TYPE_CHECKING:
     from samara.registry.index import Index

@@ -5,7 +5,8 @@ from __future__ import annotations
 from samara.fetcher.finder import SwarmFinder
 from samara.registry.home import Home
 from samara.schemas.events import OnEvent, ignore
-from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm
+from samara.seeder.swarm_options import SwarmOptions
 
 Endpoint = tuple[str, int]
 

@@ -3,7 +3,9 @@
 Lives here: SAMARA_HOME's folders (home), the SQL index (index, tables, schema, migrations), the blob store (store), the
 crash order's primitives (durable), and trust/: keys, identities, pins, signatures.
 
-Must not live here: hashing of models, BitTorrent, the network. SQLAlchemy, Alembic, tuf and securesystemslib stop here.
+Small files of web servers (web).
+
+Must not live here: hashing of models, BitTorrent. SQLAlchemy, Alembic, tuf and securesystemslib stop here.
 
 Start reading: index.py, then store.py, then trust/__init__.py.
 """

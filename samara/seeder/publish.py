@@ -22,7 +22,9 @@ from pydantic import ValidationError
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors, write_durably
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.source_date import publishing_time
 from samara.registry.store import stamp_at
+from samara.registry.trust.files import time_text
 from samara.registry.trust.keys import AskPassphrase, SecretKey
 from samara.registry.trust.own_catalog import listing, own_catalog, update_catalog
 from samara.registry.trust.publishers import Publisher
@@ -131,7 +133,7 @@ def publish(
         raise UsageError(
             "publish under a tag, not under a digest", expected="publisher/model:tag", actual=str(reference)
         )
-    words = _words(reference.model, reference.tag, publisher, description, _created(now), mirrors)
+    words = _words(reference.model, reference.tag, publisher, description, time_text(publishing_time(now)), mirrors)
     target = output or Path.cwd() / f"{reference.model}-{reference.tag}{SUFFIX}"
     _check_target(target)
     check_newest()
@@ -142,7 +144,7 @@ def publish(
         ]  # fmt: skip
         predicate = words.model_copy(
             update={
-                "version": index.next_version(publisher.identity, reference.model),
+                "version": _next_version(index, publisher, reference.model),
                 "files": [item.entry for item in hashed],
             }
         )
@@ -203,6 +205,18 @@ def entry_of(bundle: ReleaseBundle) -> CatalogEntry:
         release_v2=release_torrent(bundle).v2,
         version=release.version,
     )
+
+
+def _next_version(index: Index, publisher: Publisher, model: str) -> int:
+    """Higher than any that this machine or the catalog, which may have been published elsewhere, has seen."""
+    state = own_catalog(publisher)
+    listed = [] if state is None else [
+        version
+        for path, entry in state.catalog.entries.items()
+        if path.startswith(model + "/")
+        for version in (entry.version, *(one.version for one in entry.withdrawn))
+    ]  # fmt: skip
+    return max([index.next_version(publisher.identity, model) - 1, *listed]) + 1
 
 
 def _words(
@@ -368,24 +382,6 @@ def _role(name: str, *, is_gguf: bool) -> Role:
     if lower.startswith(("licen", "copying", "notice")):
         return Role.LICENCE
     return Role.CONFIG if lower.endswith((".json", ".jinja", ".yaml", ".toml")) else Role.OTHER
-
-
-def _created(now: datetime | None) -> str:
-    if now is None:
-        epoch = os.environ.get("SOURCE_DATE_EPOCH")
-        try:
-            now = datetime.now(UTC) if epoch is None else datetime.fromtimestamp(_seconds(epoch), UTC)
-        except (ValueError, OverflowError, OSError):
-            raise UsageError(
-                "SOURCE_DATE_EPOCH is not a number of seconds", expected="1970…9999", actual=repr((epoch or "")[:40])
-            ) from None
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _seconds(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ValueError("not a plain number")
-    return int(text)
 
 
 def _distinct(release: Release) -> list[ReleaseFile]:

@@ -30,7 +30,7 @@ from samara.seeder.announcements import Announcements
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import hash_file, open_source
 from samara.seeder.progress import hash_progress
-from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import (
     DiskFailed,
     Downloading,
@@ -40,6 +40,7 @@ from samara.seeder.swarm_events import (
     PieceFailed,
     SwarmEvent,
 )
+from samara.seeder.swarm_options import SwarmOptions
 
 TABLE_EVERY = 1.0  # seconds between SeedTable events
 RESCAN_EVERY = 2.0  # seconds between looks at the index

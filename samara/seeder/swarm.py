@@ -18,7 +18,6 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,7 @@ from samara.registry.trust.beacons import public_of_seed
 from samara.schemas.bittorrent import MAX_SMALL_FILE
 from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import MalformedError, NetworkError, UsageError
-from samara.schemas.rates import MAX_RATE
 from samara.seeder.mirrors import MirrorBook
-from samara.seeder.profiles import PROFILES, Profile
 from samara.seeder.swarm_dht import Dht, dht_settings, listen_for, resolve_nodes
 from samara.seeder.swarm_events import (
     WRONG_BYTES,
@@ -50,6 +47,7 @@ from samara.seeder.swarm_events import (
     SwarmEvent,
     TorrentStatus,
 )
+from samara.seeder.swarm_options import SwarmOptions
 from samara.seeder.swarm_small import SETTINGS as SMALL_FILE_SETTINGS
 from samara.seeder.swarm_small import SmallFetches, Wanted
 from samara.seeder.torrent import small_torrent_info, torrent_info
@@ -68,45 +66,6 @@ _ALERTS = (
 _DHT_ALERTS = frozenset({"session_stats_alert", "dht_mutable_item_alert", "dht_put_alert"})
 
 HANDFUL = 0.01  # seconds between two looks at what has happened
-ANY_ADDRESS = ("0.0.0.0:0", "[::]:0")  # every interface, ports chosen by the system
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SwarmOptions:
-    """How one session behaves. Rates are bytes per second, 0 = no cap. `listen`: ("127.0.0.1:6901", …).
-
-    `dht_nodes` ("HOST:PORT", …) are known to the DHT instead of the public ones; with loopback addresses alone it is a
-    DHT of this machine's own, without what protects the public one from strangers. `dht_read_only` is for sessions that
-    only look things up, and end soon: the DHT's nodes won't remember them (BEP 43), and nobody waits for an answer of
-    one that has gone. (Nodes do remember who puts an item or announces a torrent, and would wait in vain even before.)
-    """
-
-    listen: tuple[str, ...] = ANY_ADDRESS
-    dht: bool = True
-    dht_nodes: tuple[str, ...] = ()
-    dht_read_only: bool = False
-    lan: bool = True
-    port_mapping: bool = True
-    upload_limit: int = 0
-    download_limit: int = 0
-    profile: Profile = PROFILES["fast"]
-
-    def __post_init__(self) -> None:
-        for rate in (self.upload_limit, self.download_limit):
-            if not 0 <= rate <= MAX_RATE:  # libtorrent would take another number without a word
-                raise UsageError("not a rate", expected=f"0…{MAX_RATE} bytes per second", actual=rate)
-        for node in self.dht_nodes:
-            parse_endpoint(node)
-        if self.dht_nodes and not self.dht:
-            raise UsageError("DHT nodes for a session without DHT", next_step="leave out --no-dht or --dht-node")
-
-    def without_discovery(self) -> SwarmOptions:
-        """The same, talking only to peers it is told of, and to the DHT only if it was told of its nodes."""
-        return replace(self, dht=bool(self.dht_nodes), lan=False, port_mapping=False)
-
-    def mirrors_only(self) -> SwarmOptions:
-        """The same, neither finding nor accepting peers."""
-        return replace(self, dht=False, dht_nodes=(), lan=False, port_mapping=False, listen=())
 
 
 class Swarm:

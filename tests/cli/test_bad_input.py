@@ -18,7 +18,7 @@ from samara.cli.run import choose_model
 from samara.fetcher.resolve import is_release_file, resolve
 from samara.schemas.errors import ExitCode, SamaraError, UsageError
 from samara.seeder import hashing
-from samara.seeder.swarm import SwarmOptions
+from samara.seeder.swarm_options import SwarmOptions
 
 TINY = Path(__file__).parents[1] / "fixtures" / "tiny-q8_0.gguf"
 

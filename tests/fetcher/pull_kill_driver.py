@@ -25,7 +25,7 @@ from typing import Any
 from samara.fetcher.pull import PullOptions, pull
 from samara.registry.home import Home
 from samara.schemas.events import Event, Reached
-from samara.seeder.swarm import SwarmOptions
+from samara.seeder.swarm_options import SwarmOptions
 
 STALL = 20.0  # seconds without a byte: then something is wrong, and the pull says so
 

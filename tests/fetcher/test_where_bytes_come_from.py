@@ -16,7 +16,8 @@ from support.world import MIB, PIECE, Shelf, assert_pulled, one_blob, partial_da
 from samara.schemas.errors import ExitCode
 from samara.schemas.events import PullProgress, SourceRejected
 from samara.schemas.manifest import INLINE_LIMIT
-from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm
+from samara.seeder.swarm_options import SwarmOptions
 
 SIZE = 4 * MIB
 # where files stop to travel inline, and around the borders of pieces and blocks

@@ -16,9 +16,10 @@ from samara.schemas.bittorrent import Bencodable, bencode
 from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.errors import MalformedError, UsageError
 from samara.schemas.pointer import SALT
-from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_dht import MAX_ITEM_BYTES, listen_for
 from samara.seeder.swarm_events import ItemFound, ItemPut
+from samara.seeder.swarm_options import SwarmOptions
 
 SEED = bytes(range(32))
 PUBLIC = public_of_seed(SEED)

@@ -13,8 +13,9 @@ from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import NetworkError, UsageError
 from samara.schemas.events import Event, Listening, Warned
 from samara.seeder.seed import _Seeder
-from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import ListenFailed, ListeningOn, SwarmEvent
+from samara.seeder.swarm_options import SwarmOptions
 
 
 def free_port() -> int:

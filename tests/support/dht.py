@@ -17,9 +17,10 @@ import libtorrent as lt
 from samara.schemas.bittorrent import Bencodable, bdecode, bencode
 from samara.schemas.endpoints import format_endpoint
 from samara.schemas.errors import MalformedError
-from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_dht import dht_settings
 from samara.seeder.swarm_events import SwarmEvent
+from samara.seeder.swarm_options import SwarmOptions
 
 NODES = 8
 LIMIT = 30.0  # seconds that any one wait may take

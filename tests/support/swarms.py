@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from samara.schemas.endpoints import parse_endpoint
-from samara.seeder.swarm import Swarm, SwarmOptions
+from samara.seeder.swarm import Swarm
+from samara.seeder.swarm_options import SwarmOptions
 from support.world import Shelf
 
 LISTEN_WITHIN = 30.0  # seconds

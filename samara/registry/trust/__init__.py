@@ -7,7 +7,15 @@ cryptography; their objects and exceptions stop here.
     signing     DSSE signatures over manifests
     pins        trust/: the identities this machine trusts, and the roots it has seen of them
     publishers  keys/: the publisher side; recovery: its encrypted backup
-    release     a `.samara` file against all of this: start reading here
+    release     a release against all of this, alone or by its catalog: start reading here
+
+    catalogs        a publisher's catalog as TUF metadata: write it, read it
+    own_catalog     the publisher's own: releases listed, withdrawn, tagged
+    key_changes     the publisher's next root
+    sources         where others' metadata may come from
+    updater         the TUF client workflow, by the library
+    catalog_client  what this machine has seen of a catalog, and never goes back behind
+    known           all of that for one machine
 
 Nothing here reads the clock, the network or the terminal: `now`, bytes and passphrases are arguments. This module
 imports nothing, so that naming one part doesn't cost the time of loading them all.
