@@ -12,8 +12,9 @@ from catalog_kit import DAY, MONTH, Edition, Lying, Machine, machine, raw_entry,
 from trust_kit import NOW, Line, line_of
 
 from samara.registry.trust.catalogs import ONLINE_LIFETIME
+from samara.registry.trust.library import Metadata, MetaFile, Timestamp
 from samara.registry.trust.updater import ExpiredCatalogError, RolledBackError
-from samara.schemas.errors import NotFoundError, TrustError
+from samara.schemas.errors import MalformedError, NotFoundError, TrustError
 
 
 @pytest.fixture
@@ -100,10 +101,8 @@ def test_parts_of_two_versions_are_not_mixed(acme: Machine, third: Edition, role
 def test_an_old_snapshot_under_a_timestamp_without_digests_is_still_noticed(acme: Machine, third: Edition) -> None:
     """The timestamp names no digest (TUF allows that): the version says it."""
     fourth = third.next()
-    from samara.registry.trust.library import Metadata, MetaFile
-
-    stamp: Metadata[object] = Metadata.from_bytes(fourth.bundle.timestamp)
-    stamp.signed.snapshot_meta = MetaFile(version=4)  # type: ignore[attr-defined]
+    stamp: Metadata[Timestamp] = Metadata.from_bytes(fourth.bundle.timestamp)
+    stamp.signed.snapshot_meta = MetaFile(version=4)
     stamp.sign(third.line.online_keys[0].signer())
     crooked = fourth.at().but(timestamp_json=stamp.to_bytes(), _4_snapshot_json=third.bundle.snapshot)
     with pytest.raises(RolledBackError, match="snapshot"):
@@ -172,8 +171,6 @@ def test_a_renewed_root_with_the_same_keys_excuses_no_rollback(tmp_path: Path) -
 
 
 def test_versions_that_nobody_counts_to_are_malformed(acme: Machine, line: Line) -> None:
-    from samara.schemas.errors import MalformedError
-
     with pytest.raises(MalformedError, match="version"):
         acme.check(Edition(line=line, timestamp=10**4000).at())
 

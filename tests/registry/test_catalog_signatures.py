@@ -86,7 +86,7 @@ def test_targets_need_as_many_signers_as_the_root_says(tmp_path: Path) -> None:
     acme = machine(tmp_path, line)
     with pytest.raises(TrustError, match="not signed by enough"):
         acme.accept(Edition(line=line).at())
-    assert acme.accept(Edition(line=line, signers={"targets": line.online_keys}).at())
+    acme.accept(Edition(line=line, signers={"targets": line.online_keys}).at())
 
 
 def test_two_signatures_by_one_key_are_one(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_another_root_of_a_version_that_was_seen_is_refused(acme: Machine, line:
 
 
 def test_a_first_root_of_other_keys_is_another_identity(tmp_path: Path) -> None:
-    """One of 2-of-3 root keys is stolen. By itself it makes no first root for newcomers: that hashes to another name."""
+    """One of 2-of-3 root keys is stolen. Alone it makes no first root for newcomers: that hashes to another name."""
     keys = [new_key() for _ in range(3)]
     online, thief = new_key(), new_key()
     honest = write_root(plan(root=keys, online=[online], threshold=2), keys)
@@ -279,7 +279,7 @@ def test_a_first_root_of_other_keys_is_another_identity(tmp_path: Path) -> None:
     second = Line(roots=(honest, alone), root_keys=tuple(keys), online_keys=(online, thief))
     with pytest.raises(TrustError):
         acme.accept(Edition(line=second, root=2).at())
-    assert acme.accept(Edition(line=line).at())
+    acme.accept(Edition(line=line).at())
 
 
 def _respelt(data: bytes) -> bytes:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from samara.registry.durable import io_errors, make_folder, write_durably
+from samara.registry.durable import TEMPORARY_PREFIX, io_errors, make_folder, write_durably
 from samara.registry.trust.catalogs import ONLINE_LIFETIME, is_signed_by, read_catalog, signed_digest
 from samara.registry.trust.files import locked, parse_time, read_small, sweep_leftovers, time_text
 from samara.registry.trust.identity import ROOT_V1_NAME
@@ -143,7 +143,8 @@ class CatalogClient:
         """Files that prove an equivocation: both sides of it, as far as both were seen."""
         folder = self._folder / "equivocation"
         with io_errors(folder):
-            return tuple(sorted(folder.iterdir())) if folder.is_dir() else ()
+            files = sorted(folder.iterdir()) if folder.is_dir() else []
+        return tuple(file for file in files if not file.name.startswith(TEMPORARY_PREFIX))
 
     def check(self, source: MetadataSource, *, now: datetime, allow_stale: bool = False) -> CatalogState:
         """The catalog that `source` has, verified against all that was seen before.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from samara.registry.durable import write_durably
 from samara.registry.home import Home
-from samara.registry.trust.files import locked
+from samara.registry.trust.files import locked, sweep_leftovers
 from samara.registry.trust.keys import AskPassphrase, SecretKey, key_id, load_key, new_key, save_key, seal_key
 from samara.registry.trust.own_catalog import nothing, own_bundle, update_catalog
 from samara.registry.trust.pins import TrustFolder
@@ -187,6 +187,8 @@ def _change(
         current = load_publisher(home, publisher.name)
         if current.chain.roots != publisher.chain.roots:
             raise UsageError(f"the keys of {publisher.name} were changed at the same time", next_step="run it again")
+        sweep_leftovers(current.folder)  # among them perhaps a key
+        sweep_leftovers(current.folder / "roots")
         if fresh is not None and label is not None:
             name = _free_name(current, label)
             made = KeyRecord(file=name, use=label, public=fresh.public.hex())

@@ -15,7 +15,7 @@ from samara.registry.durable import write_durably
 from samara.registry.home import Home
 from samara.registry.trust.catalog_client import CatalogState
 from samara.registry.trust.catalogs import read_catalog, read_own, signed_digest, write_catalog
-from samara.registry.trust.files import locked, read_small
+from samara.registry.trust.files import locked, read_small, sweep_leftovers
 from samara.registry.trust.keys import SecretKey
 from samara.registry.trust.publishers import CATALOG_FILE, Publisher, load_publisher
 from samara.schemas.catalog import MAX_REASON, MAX_WITHDRAWN, Catalog, CatalogEntry, Withdrawn
@@ -68,6 +68,7 @@ def update_catalog(
     """
     with locked(home.keys, mode=0o700):
         publisher = load_publisher(home, publisher.name)  # its roots may have grown meanwhile
+        sweep_leftovers(publisher.folder)
         state = own_catalog(publisher)
         changes = change(None if state is None else state.catalog)
         bundle = write_catalog(
@@ -88,6 +89,8 @@ def adopt_catalog(home: Home, publisher: Publisher, state: CatalogState) -> None
     """
     with locked(home.keys, mode=0o700):
         publisher = load_publisher(home, publisher.name)
+        sweep_leftovers(publisher.folder)
+        sweep_leftovers(publisher.folder / "roots")
         if not is_ahead(state, own_catalog(publisher)):
             raise UsageError(f"the catalog of {publisher.name} here is newer already")
         for number, root in enumerate(state.chain.roots, start=1):
