@@ -243,6 +243,25 @@ def test_a_bundle_cut_short_anywhere(home: Home, bundle: Path, tmp_path: Path) -
     assert nothing_left(home)
 
 
+@pytest.mark.parametrize("last", ["checksum", "empty-block"])
+def test_a_frame_that_lacks_only_what_holds_no_content(
+    home: Home, bundle: Path, tmp_path: Path, last: str
+) -> None:  # fmt: skip
+    """All of the tar is there by then; the frame is not whole all the same."""
+    checksum = int(last == "checksum")
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, write_checksum=checksum, write_content_size=0)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    content = packer.compress(tar_of(unpacked(bundle))) + packer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    end = packer.flush()
+    assert 3 <= len(end) <= 7
+    bad = tmp_path / "bad.tar.zst"
+    for size in range(len(end)):
+        bad.write_bytes(content + end[:size])
+        refused(home, bad, "ends early")
+    bad.write_bytes(content + end)
+    imported(home, bad)
+
+
 # -- zstd --------------------------------------------------------------------------------------------------------------
 
 

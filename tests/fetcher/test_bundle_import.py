@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -256,3 +259,58 @@ def test_a_disk_that_fails_while_writing_is_said(
     with pytest.raises(DiskFullError):
         imported(home, bundle)
     assert clean(home)
+
+
+def test_what_fails_while_more_bytes_come_is_not_forgotten(
+    home: Home, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system tells once that bytes were lost, and to whoever syncs first."""
+    first = threading.Event()
+
+    def fails_once(_fd: int) -> None:
+        if not first.is_set():
+            first.set()
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(steady, "SYNC_EVERY", MIB)
+    monkeypatch.setattr(steady, "sync_data", fails_once)
+    with pytest.raises(StoreError, match="Input/output error"):
+        imported(home, bundle)
+    assert clean(home)
+
+
+MEASURE = """
+import resource, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from samara.fetcher.bundle_export import export_bundle
+from samara.fetcher.bundle_import import import_bundle
+from samara.registry.home import Home
+if sys.argv[1] == "export":
+    export_bundle(Home(Path(sys.argv[2])), ["acme/blob:v1"], Path(sys.argv[3]))
+else:
+    import_bundle(Home(Path(sys.argv[2])), Path(sys.argv[3]), now=datetime.now(UTC))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def memory_of(act: str, home: Home, bundle: Path) -> int:
+    """The most memory, in bytes, of a process that does it."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, act, home.root, bundle], capture_output=True, text=True, check=True,
+        timeout=120, env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )  # fmt: skip
+    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows tells memory otherwise")
+def test_memory_doesnt_grow_with_the_file(tmp_path: Path) -> None:
+    took = {}
+    for size in (MIB, 96 * MIB):
+        published = one_blob(tmp_path / str(size), size)
+        home = trusting_home(tmp_path / f"home-{size}", published)
+        stick = tmp_path / f"{size}.tar.zst"
+        took[size] = [memory_of("export", published.home, stick), memory_of("import", home, stick)]
+        assert_pulled(home, published)
+    for small, large in zip(took[MIB], took[96 * MIB], strict=True):
+        assert large - small < 32 * MIB, f"{took} bytes"

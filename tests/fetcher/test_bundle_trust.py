@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -36,13 +37,14 @@ from samara.fetcher.resolve import resolve_reference
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.trust.catalog_client import CatalogClient
+from samara.registry.trust.key_changes import renew_root, rotate_key
 from samara.registry.trust.own_catalog import nothing, own_bundle, retraction, tagging
 from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.publishers import init_publisher
 from samara.registry.trust.sources import BundleSource
 from samara.schemas.bundle import pack_roots
 from samara.schemas.errors import IntegrityError, MalformedError, NotFoundError, TrustError
-from samara.schemas.metadata_bundle import unpack_metadata
+from samara.schemas.metadata_bundle import pack_metadata, unpack_metadata
 from samara.schemas.references import parse_reference
 
 
@@ -315,6 +317,89 @@ def test_two_catalogs_of_one_version_are_equivocation(
         imported(home, exported(published, tmp_path / "other.tar.zst").path)
     evidence = home.trust / published.publisher.identity / "equivocation"
     assert len(list(evidence.iterdir())) == 2
+
+
+# -- after the publisher's keys changed ------------------------------------------------------------------------------
+
+
+def rotated(published: Shelf) -> Shelf:
+    """The same shelf with a new online key; what it lists is signed anew."""
+    done = rotate_key(published.home, published.publisher, "online", ask=None, now=clock())
+    return replace(published, publisher=done.publisher)
+
+
+def test_a_bundle_from_before_a_rotation_doesnt_undo_it(
+    tmp_path: Path, home: Home, published: Shelf, bundle: Path
+) -> None:  # fmt: skip
+    """Its metadata is signed by a retired key; its release is one that the new key's catalog still lists."""
+    newer = exported(rotated(published), tmp_path / "newer.tar.zst").path
+    imported(home, newer)
+    roots = TrustFolder(home.trust).stored_chain(published.publisher.identity)
+    assert roots is not None
+    assert roots.version == 2
+    version = known_version(home, published)
+    done = imported(home, bundle)
+    assert done.publishers[0].outdated
+    assert done.releases[0].standing is Standing.CURRENT
+    assert known_version(home, published) == version
+    assert TrustFolder(home.trust).stored_chain(published.publisher.identity) == roots
+
+
+def test_a_bundle_from_after_a_rotation_brings_the_new_keys(
+    tmp_path: Path, home: Home, published: Shelf, bundle: Path
+) -> None:  # fmt: skip
+    imported(home, bundle)
+    newer = exported(rotated(published), tmp_path / "newer.tar.zst").path
+    done = imported(home, newer)
+    assert not done.publishers[0].outdated
+    chain = TrustFolder(home.trust).stored_chain(published.publisher.identity)
+    assert chain is not None
+    assert chain.version == 2
+
+
+def test_a_replaced_release_by_a_retired_key_is_refused(
+    tmp_path: Path, home: Home, published: Shelf, bundle: Path
+) -> None:  # fmt: skip
+    """Nothing tells it from what a thief of the retired key signs: neither the catalog nor a key of today."""
+    second = again(tmp_path / "shelf", rotated(published), seed=2)
+    imported(home, exported(second, tmp_path / "newer.tar.zst").path)
+    before = visible(home)
+    with pytest.raises(TrustError, match="retired"):
+        imported(home, bundle)
+    assert visible(home) == before
+
+
+def test_metadata_signed_by_nobody_known_is_not_taken_for_an_old_one(
+    tmp_path: Path, home: Home, published: Shelf
+) -> None:
+    """Only with fewer roots than are known can it be from before a rotation."""
+    newer = exported(rotated(published), tmp_path / "newer.tar.zst").path
+    imported(home, newer)
+
+    def forge(files: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        at = next(at for at, (name, _) in enumerate(files) if name.startswith("metadata/"))
+        metadata = unpack_metadata(files[at][1])
+        timestamp = metadata.timestamp.replace(b'"version":2', b'"version":7')
+        files[at] = (files[at][0], pack_metadata(replace(metadata, timestamp=timestamp)))
+        return relisted(files)
+
+    with pytest.raises(TrustError):
+        imported(home, repacked(newer, tmp_path / "bad.tar.zst", forge))
+
+
+def test_equivocation_is_not_taken_for_a_bundle_from_before_a_new_root(
+    tmp_path: Path, home: Home, published: Shelf
+) -> None:
+    """Fewer roots, and another catalog of a version that is known, by a key that is still good."""
+    catalog = published.publisher.folder / "catalog"
+    kept = catalog.read_bytes()
+    changed(published, nothing, now=clock(timedelta(hours=1)))
+    other = exported(published, tmp_path / "other.tar.zst").path
+    catalog.write_bytes(kept)
+    renew_root(published.home, published.publisher, ask=None, now=clock())
+    imported(home, exported(published, tmp_path / "one.tar.zst").path)
+    with pytest.raises(TrustError, match="two different catalogs"):
+        imported(home, other)
 
 
 # -- without a catalog -------------------------------------------------------------------------------------------------
