@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from samara.registry.trust.files import parse_time, time_text
 from samara.registry.trust.keys import SecretKey
 from samara.registry.trust.roots import EXTENSION, SPEC_VERSION, RootChain
-from samara.schemas.catalog import Catalog, CatalogEntry, Entries
+from samara.schemas.catalog import Catalog, CatalogEntry, Entries, parse_entry
 from samara.schemas.envelope import strict_json
 from samara.schemas.errors import MalformedError, SamaraError, TrustError
 from samara.schemas.metadata_bundle import MetadataBundle
@@ -42,7 +42,7 @@ def write_catalog(
     `changes`: path → its new entry, None to remove it. Targets are kept as they are while their entries, their keys and
     half of their time remain, and longer where the key that could sign them is kept elsewhere. `previous`: the
     publisher's own files, already believed (`read_own`). Raises TrustError when the keys at hand don't reach a role's
-    threshold.
+    threshold, MalformedError for an entry that no reader would take.
     """
     from samara.registry.trust.library import MetaFile, Snapshot, TargetFile, Targets, Timestamp
 
@@ -52,11 +52,9 @@ def write_catalog(
         if entry is None:
             entries.pop(path, None)
         else:
-            entries[path] = {
-                "length": entry.length,
-                "hashes": {"sha256": entry.sha256},
-                "custom": entry.custom(),
-            }
+            hashes = {"sha256": entry.sha256}
+            parse_entry(path, length=entry.length, hashes=hashes, custom=entry.custom())
+            entries[path] = {"length": entry.length, "hashes": hashes, "custom": entry.custom()}
     targets_version = 0 if old is None else old.versions["targets"]
     if (
         previous is not None

@@ -36,11 +36,21 @@ def read_whole(source: MetadataSource, name: str, limit: int) -> bytes | None:
     if pieces is None:
         return None
     data = bytearray()
-    for piece in pieces:
-        data += piece
-        if len(data) > limit:
-            raise NetworkError(f"{source.name} sends too much for {name}", expected=f"≤ {limit} bytes")
+    try:
+        for piece in pieces:
+            data += piece
+            if len(data) > limit:
+                raise NetworkError(f"{source.name} sends too much for {name}", expected=f"≤ {limit} bytes")
+    finally:
+        let_go(pieces)
     return bytes(data)
+
+
+def let_go(pieces: Iterator[bytes]) -> None:
+    """End a file that perhaps isn't read to its end: a connection may hang on it, and an error's traceback on that."""
+    close = getattr(pieces, "close", None)
+    if close is not None:
+        close()
 
 
 class BundleSource:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from samara.registry.trust.sources import MetadataSource
+from samara.registry.trust.sources import MetadataSource, let_go
 from samara.schemas.errors import MalformedError, NetworkError, NotFoundError, SamaraError, StoreError, TrustError
 from samara.schemas.metadata_bundle import MAX_SNAPSHOT_BYTES, MAX_TARGETS_BYTES, MAX_TIMESTAMP_BYTES
 from samara.schemas.release_file import MAX_ROOT_BYTES, MAX_ROOTS
@@ -37,8 +37,31 @@ def run_updater(folder: Path, source: MetadataSource, *, bootstrap: bytes | None
     root.json. Raises TrustError, MalformedError, NetworkError, NotFoundError or StoreError, with the folder changed as
     far as the workflow came.
     """
-    with library_errors(source.name):
-        updater(folder, source, bootstrap=bootstrap, now=now).refresh()
+    opened = _Opened(source)
+    try:
+        with library_errors(source.name):
+            updater(folder, opened, bootstrap=bootstrap, now=now).refresh()
+    finally:
+        opened.close()
+
+
+class _Opened:
+    """A source whose files are let go of in the end: the library reads one to its bound and then forgets it."""
+
+    def __init__(self, source: MetadataSource) -> None:
+        self._source = source
+        self.name = source.name
+        self._files: list[Iterator[bytes]] = []
+
+    def read(self, name: str) -> Iterator[bytes] | None:
+        pieces = self._source.read(name)
+        if pieces is not None:
+            self._files.append(pieces)
+        return pieces
+
+    def close(self) -> None:
+        for pieces in self._files:
+            let_go(pieces)
 
 
 def updater(
