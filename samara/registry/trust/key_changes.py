@@ -26,6 +26,7 @@ from samara.registry.trust.roots import (
     RolePlan,
     RootPlan,
     RootView,
+    check_plan,
     verify_root_chain,
     write_root,
 )
@@ -118,6 +119,9 @@ def rotate_key(
 ) -> Changed:
     """Replace a key (file name, its stem, or the beginning of its id) by a new one, wherever it signs."""
     old = _find(publisher, key)
+    view = publisher.chain.newest
+    if old not in {*view.keys.values(), view.beacon}:
+        raise UsageError(f"{key} is retired already", next_step=f"see: samara publisher show {publisher.name}")
     label = next((record.use for record in publisher.keys if record.public_bytes == old), "key")
 
     def plan(added: bytes) -> Plan:
@@ -177,6 +181,7 @@ def _change(
     fresh = new_key() if label is not None else None
     added = fresh.public if fresh is not None else public or b""
     wanted = plan(added)(before)
+    check_plan(wanted)
     signers = _unique((*held, *((fresh,) if fresh is not None else ())))
     _require_signers(before, wanted, signers)
     root = write_root(wanted, [key for key in signers if key.public in _root_publics(before, wanted)])

@@ -150,7 +150,7 @@ def write_root(plan: RootPlan, signers: Sequence[SecretKey]) -> bytes:
     """
     from samara.registry.trust.library import JSONSerializer, Metadata, Root
 
-    _check_plan(plan)
+    check_plan(plan)
     root = Root(
         version=plan.version,
         spec_version=SPEC_VERSION,
@@ -326,7 +326,8 @@ def _check_one_keyid_per_key(views: Sequence[RootView]) -> None:
                 )  # fmt: skip
 
 
-def _check_plan(plan: RootPlan) -> None:
+def check_plan(plan: RootPlan) -> None:
+    """Raises UsageError for a plan that nobody could ever sign by."""
     if set(plan.roles) != set(ROLES):
         raise UsageError("a root needs every role", expected=", ".join(ROLES), actual=", ".join(sorted(plan.roles)))
     for role, wanted in plan.roles.items():
