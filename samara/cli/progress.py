@@ -25,6 +25,7 @@ from samara.schemas.events import (
     PullPlanned,
     PullProgress,
     Reached,
+    ReuseProgress,
     SeedTable,
     SourceRejected,
     WaitingForOther,
@@ -107,8 +108,8 @@ def _moving_text(event: Event) -> str | None:
             f"{event.path}  {share:3d}% {_bar(event.done, event.total)} {size(event.done)}/{size(event.total)}"
             f"  {size(event.rate)}/s  ETA {duration(event.eta)}  {sources}  verified {proven}%"
         )
-    if isinstance(event, (HashProgress, CheckProgress)):
-        verb = "hashing" if isinstance(event, HashProgress) else "checking"
+    if isinstance(event, (HashProgress, CheckProgress, ReuseProgress)):
+        verb = {HashProgress: "hashing", CheckProgress: "checking", ReuseProgress: "reusing"}[type(event)]
         share = 100 * event.done // max(1, event.total)
         return (
             f"{verb} {event.path}  {share:3d}% {_bar(event.done, event.total)} {size(event.done)}/{size(event.total)}"
@@ -132,7 +133,11 @@ def _message(event: Event) -> str | None:
             return message
         case PullPlanned():
             here, fetch = size(event.bytes_here), size(event.bytes_to_fetch)
-            return f"{event.reference}: {size(event.bytes_total)} · here {here} · to fetch {fetch}"
+            pieces = f" in {event.pieces_to_fetch} piece{'' if event.pieces_to_fetch == 1 else 's'}"
+            return (
+                f"{event.reference}: {size(event.bytes_total)} · here {here} · to fetch {fetch}"
+                f"{pieces if event.pieces_to_fetch else ''}"
+            )
         case SourceRejected():
             return f"rejected {event.kind} {event.source}: {event.reason}"
         case WaitingForOther():

@@ -48,12 +48,17 @@ from samara.schemas.errors import ExitCode, UsageError
     metavar="URL|DIR",
     help="Also ask here for the publisher's catalog (repeatable).",
 )
+@click.option(
+    "--adopt", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
+    help="Look for blocks here too: an older version, another program's half download, a folder (repeatable).",
+)  # fmt: skip
 @click.option("--allow-stale", is_flag=True, help="Take a catalog that has expired, knowingly; that is recorded.")
 @network_options
 def command(
     *,
     source: str,
     sources: tuple[str, ...],
+    adopt: tuple[Path, ...],
     allow_stale: bool,
     peers: tuple[str, ...],
     to: Path | None,
@@ -79,6 +84,7 @@ def command(
         peer_to_peer=not mirror_only,
         to=to,
         sources=sources,
+        adopt=adopt,
         allow_stale=allow_stale,
         give_up_after=give_up_after,
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from samara.registry.durable import io_errors
+from samara.registry.positioned import read_into
 from samara.schemas.digests import b3_text
 from samara.schemas.manifest import Block
 
@@ -60,7 +61,6 @@ class BlockChecker:
         self._fd = fd
         self._pool = ThreadPoolExecutor(max_workers=threads or cores(), thread_name_prefix="blocks")
         self._buffers = threading.local()
-        self._seek_lock = threading.Lock()
 
     def __enter__(self) -> BlockChecker:
         return self
@@ -87,20 +87,11 @@ class BlockChecker:
         view = memoryview(buffer)[:size]
         done = 0
         while done < size:
-            got = self._read_into(view[done:], offset + done)
+            got = read_into(self._fd, view[done:], offset + done)
             if got == 0:
                 return None
             done += got
         return view
-
-    def _read_into(self, view: memoryview, offset: int) -> int:
-        if hasattr(os, "preadv"):
-            return os.preadv(self._fd, [view], offset)
-        with self._seek_lock:  # Windows has no positioned read
-            os.lseek(self._fd, offset, os.SEEK_SET)
-            data = os.read(self._fd, len(view))
-        view[: len(data)] = data
-        return len(data)
 
 
 def check_blocks(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 from samara.fetcher.blocks import cores
 from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_errors, make_folder, write_durably
 from samara.registry.home import Home
+from samara.registry.positioned import extents, read_at
 from samara.schemas.bittorrent import TorrentHashes, piece_count
 from samara.schemas.digests import b3
 from samara.schemas.envelope import canonical_json, strict_json
@@ -236,35 +236,15 @@ def _parse(data: bytes, blob: str, torrent: str, pieces: int, blocks: int) -> Cl
 def _pieces_with_data(fd: int, hashes: TorrentHashes) -> Bitmap:
     count = piece_count(hashes.size, hashes.piece_length)
     found: list[int] = []
-    for start, end in _extents(fd):
+    for start, end in extents(fd):
         first = -(-start // hashes.piece_length)
         last = count if end >= hashes.size else end // hashes.piece_length
         found.extend(range(first, last))
     return Bitmap.of(count, found)
 
 
-def _extents(fd: int) -> Iterator[tuple[int, int]]:
-    """(start, end) of each stretch of the file that holds data; the whole file where the disk can't tell."""
-    size = os.fstat(fd).st_size
-    if not hasattr(os, "SEEK_DATA"):
-        yield 0, size
-        return
-    at = 0
-    while at < size:
-        try:
-            start = os.lseek(fd, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # only a hole is left
-                return
-            yield at, size
-            return
-        at = os.lseek(fd, start, os.SEEK_HOLE)
-        yield start, at
-
-
 def _check_pieces(fd: int, hashes: TorrentHashes, doubtful: Bitmap) -> Bitmap:
     count = piece_count(hashes.size, hashes.piece_length)
-    lock = threading.Lock()
     stop = threading.Event()
 
     def right(piece: int) -> bool:
@@ -272,12 +252,7 @@ def _check_pieces(fd: int, hashes: TorrentHashes, doubtful: Bitmap) -> Bitmap:
             return False
         offset = piece * hashes.piece_length
         length = min(hashes.piece_length, hashes.size - offset)
-        if hasattr(os, "pread"):
-            data = os.pread(fd, length, offset)
-        else:
-            with lock:
-                os.lseek(fd, offset, os.SEEK_SET)
-                data = os.read(fd, length)
+        data = read_at(fd, length, offset)
         expected = hashes.v1_pieces[20 * piece : 20 * piece + 20]
         return len(data) == length and hashlib.sha1(data, usedforsecurity=False).digest() == expected
 

@@ -50,9 +50,9 @@ def require_room(plan: Plan, free: int, place: str) -> None:
         )  # fmt: skip
 
 
-def require_sources(plan: Plan, *, peers: int, discovery: bool, mirrors: bool) -> None:
-    """Raise NetworkError if something must be fetched and there is nobody to ask."""
-    if plan.to_fetch and not peers and not discovery and not mirrors:
+def require_sources(missing: int, *, peers: int, discovery: bool, mirrors: bool) -> None:
+    """Raise NetworkError if so many pieces must be fetched and there is nobody to ask."""
+    if missing and not peers and not discovery and not mirrors:
         raise NetworkError(
             "nobody to ask: no --peer, no mirror, and discovery is off",
             next_step="name a --peer HOST:PORT or leave out --no-discovery",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samara.fetcher.catalogs import Asking
+from samara.fetcher.gather import gather
 from samara.fetcher.later import LaterIndex
 from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.plan import FileFacts, Plan, plan_pull, require_room, require_sources
@@ -26,6 +27,7 @@ from samara.fetcher.watch import Watch
 from samara.registry.durable import make_folder, write_durably
 from samara.registry.home import Home
 from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, seal, stamp_at, whole_copy
+from samara.schemas.bittorrent import ParsedTorrent
 from samara.schemas.errors import IntegrityError, SamaraError, UsageError
 from samara.schemas.events import (
     FileReady,
@@ -55,7 +57,8 @@ GIVE_UP_AFTER = 120.0
 class PullOptions:
     """Where from and where to. Seconds: `give_up_after` without a byte, `checkpoint_seconds` from record to record.
 
-    `sources`: where to ask for catalogs, beside what is configured. `allow_stale`: take an expired catalog knowingly.
+    `adopt`: others' files and folders to look for blocks in. `sources`: where to ask for catalogs, beside what is
+    configured. `allow_stale`: take an expired catalog knowingly.
     """
 
     swarm: SwarmOptions = field(default_factory=SwarmOptions)
@@ -63,6 +66,7 @@ class PullOptions:
     mirrors: bool = True
     peer_to_peer: bool = True
     to: Path | None = None
+    adopt: tuple[Path, ...] = ()
     sources: tuple[str, ...] = ()
     allow_stale: bool = False
     give_up_after: float = GIVE_UP_AFTER
@@ -191,12 +195,8 @@ class _Pulling:
             self._check_target(file)
         plan = self._plan()
         require_room(plan, free_bytes(self._home.root), str(self._home.root))
-        require_sources(
-            plan,
-            peers=len(self._session.peers),
-            discovery=self._options.discovery,
-            mirrors=self._has_mirrors(plan.to_fetch),
-        )
+        if not self._may_reuse:
+            self._require_sources(sum(file.piece_count for file in plan.to_fetch), plan.to_fetch)
         self._reused = sum(file.size for file in release.files if file.b3 in self._here)
         # always in the same order: two pulls that want each other's blobs must not wait for each other
         wanted = sorted(plan.to_fetch, key=lambda file: file.b3)
@@ -204,6 +204,7 @@ class _Pulling:
             with contextlib.ExitStack() as stack:
                 now, later = wanted[start : start + AT_ONCE], wanted[start + AT_ONCE :]
                 batch = [found for file in now if (found := self._prepare(file, stack)) is not None]
+                self._require_sources(sum(t.pieces_missing for t in batch), [t.file for t in batch])
                 if start == 0:
                     self._say_what_is_missing(batch, later)
                 self._transfers += batch
@@ -318,6 +319,19 @@ class _Pulling:
     def _has_mirrors(self, files: Iterable[ReleaseFile]) -> bool:
         return self._options.mirrors and any(file.mirrors for file in files)
 
+    @property
+    def _may_reuse(self) -> bool:
+        """Whether blocks may lie here: something was kept before, or people point to files."""
+        return bool(self._options.adopt) or self._home.index.exists()
+
+    def _require_sources(self, missing: int, files: Iterable[ReleaseFile]) -> None:
+        require_sources(
+            missing,
+            peers=len(self._session.peers),
+            discovery=self._options.discovery,
+            mirrors=self._has_mirrors(files),
+        )
+
     # -- fetching ------------------------------------------------------------------------------------------------
 
     def _prepare(self, file: ReleaseFile, stack: contextlib.ExitStack) -> Transfer | None:
@@ -342,6 +356,7 @@ class _Pulling:
             self._look_for(file)
             self._reused += file.size
             return None
+        self._gather(file, partial, torrent)
         manifest = self._resolved.release.digest
         self._later.then(lambda index: index.start_partial(file.b3, manifest, now=time.time()))
         transfer = Transfer(
@@ -357,6 +372,20 @@ class _Pulling:
         stack.callback(transfer.close)
         return transfer
 
+    def _gather(self, file: ReleaseFile, partial: Partial, torrent: ParsedTorrent) -> None:
+        """Bring blocks that other files here have. Nothing was ever kept here: then only what people point to."""
+        has_index = self._home.index.exists()
+        if self._may_reuse:
+            gather(
+                self._home,
+                partial,
+                file,
+                torrent,
+                index=lambda: self._index if has_index else None,
+                adopt=self._options.adopt,
+                on_event=self._on_event,
+            )
+
     def _say_what_is_missing(self, batch: Sequence[Transfer], later: Sequence[ReleaseFile]) -> None:
         # only now is it known what the partials really hold
         total = self._resolved.release.size
@@ -367,6 +396,8 @@ class _Pulling:
                 bytes_total=total,
                 bytes_here=total - missing,
                 bytes_to_fetch=missing,
+                pieces_to_fetch=sum(transfer.pieces_missing for transfer in batch)
+                + sum(file.piece_count for file in later),
             )
         )
 

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from samara.fetcher.blocks import BadBlock, BlockChecker, whole_digest
 from samara.fetcher.partial import Claims, Partial, recover
+from samara.fetcher.reuse import straddling_leaves
 from samara.fetcher.sources import SourceLedger
 from samara.registry.durable import io_error, io_errors, sync_data
 from samara.registry.home import Home
 from samara.registry.store import commit_blob
-from samara.schemas.bittorrent import ParsedTorrent
+from samara.schemas.bittorrent import LEAF, ParsedTorrent
 from samara.schemas.digests import b3_text
 from samara.schemas.errors import IntegrityError
 from samara.schemas.events import Note, OnEvent, Reached, SourceRejected
@@ -96,6 +97,7 @@ class Transfer:
         self._proven: set[int] = set()
         for index in recovered.blocks:
             self._prove(file.blocks[index])
+        self._leaves: dict[int, list[bool]] = {}
         self._checks: dict[int, Future[BadBlock | None]] = {}
         self._doubtful: set[int] = set()
         self._mended: Counter[int] = Counter()
@@ -110,6 +112,7 @@ class Transfer:
         self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="commit")
         self._closed = False
         self._disk_failed = False
+        self._claim_leaves()
 
     def start(self, swarm: Swarm, now: float) -> None:
         """Begin to fetch what is missing; check blocks that are here but unproven."""
@@ -124,6 +127,7 @@ class Transfer:
             self._torrent.canonical,
             self._partial.data,
             self._coverage.have.as_list(),
+            leaves={piece: leaves for piece, leaves in self._leaves.items() if piece not in self._have},
             mirrors=self._mirrors,
             peers_first=self._peers_first,
         )
@@ -205,6 +209,27 @@ class Transfer:
         os.close(self._fd)
 
     # -- blocks --------------------------------------------------------------------------------------------------
+
+    def _claim_leaves(self) -> None:
+        """Of pieces that proven blocks cover in part only the rest is fetched.
+
+        Those blocks are read again first: since they were recorded a liar may have written into their pieces, and a
+        leaf that is wrong would cost the honest peer that gives the rest of its piece.
+        """
+        length = self._torrent.hashes.piece_length
+        claimed = straddling_leaves(self.file.blocks, self._proven, length, LEAF)
+        wanted = [piece for piece in claimed if piece not in self._have]
+        touched = {index for piece in wanted for index in self._coverage.blocks(piece) if index in self._proven}
+        with io_errors(self._partial.data):
+            wrong = {bad.block.index for bad in self._bad_of(self.file.blocks[index] for index in sorted(touched))}
+        for index in wrong:
+            self._proven.discard(index)
+            self.proven_bytes -= self.file.blocks[index].size
+        if wrong:
+            claimed = straddling_leaves(self.file.blocks, self._proven, length, LEAF)
+        self._leaves = {piece: claimed[piece] for piece in wanted if piece in claimed}
+        for piece, leaves in self._leaves.items():
+            self.reused += min(sum(leaves) * LEAF, self._piece_size(piece))
 
     def _arrived(self, piece: int) -> None:
         if piece not in self._have:
@@ -348,6 +373,7 @@ class Transfer:
             if block.index in self._proven:
                 self._proven.discard(block.index)
                 self.proven_bytes -= block.size
+            self._leaves.clear()
             for piece in self._coverage.uncover(block).pieces:
                 if piece in self._have:
                     self._have.discard(piece)
@@ -370,6 +396,11 @@ class Transfer:
         if rejected not in self.rejected:
             self.rejected.append(rejected)
             self._on_event(rejected)
+
+    @property
+    def pieces_missing(self) -> int:
+        """How many pieces have to come, whole or in part."""
+        return self.file.piece_count - len(self._have)
 
     def _piece_size(self, piece: int) -> int:
         length = self._torrent.hashes.piece_length

@@ -40,6 +40,7 @@ from samara.schemas.manifest import Block, Release, ReleaseFile
 from samara.schemas.stamps import Stamp
 
 LOCK_WAIT_SECONDS = 20.0
+AT_ONCE = 500  # values in one question: SQLite takes a limited number
 
 _DIGEST_BYTES = 32
 _UNWRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
@@ -264,6 +265,20 @@ class Index:
                 .order_by(BlockRow.ordinal)
             )
             return tuple(Block(index=i, offset=int(o), size=int(s), digest=_bytes(d)) for i, o, s, d in rows)
+
+    def block_places(self, digests: Sequence[bytes]) -> dict[bytes, list[tuple[Path, int, int]]]:
+        """Digest of a block → (path, offset, size) wherever a file of ours held such bytes when it was verified."""
+        found: dict[bytes, list[tuple[Path, int, int]]] = {}
+        with self._read() as session:
+            for start in range(0, len(digests), AT_ONCE):
+                rows = session.execute(
+                    select(BlockRow.digest, LocationRow.path, BlockRow.offset, BlockRow.size)
+                    .join(LocationRow, LocationRow.blob_id == BlockRow.blob_id)
+                    .where(BlockRow.digest.in_(digests[start : start + AT_ONCE]))
+                )
+                for digest, path, offset, size in rows:
+                    found.setdefault(_bytes(digest), []).append((_path(path), int(offset), int(size)))
+        return found
 
     def set_location(self, b3: str, path: Path, stamp: Stamp, *, in_store: bool, verified_at: float) -> None:
         """Record that `path` held exactly this blob when it bore `stamp`."""

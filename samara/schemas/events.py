@@ -53,12 +53,24 @@ class HashProgress(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PullPlanned(Event):
-    """What a pull will do, before it does it: what is here already, partials included, and what must come."""
+    """What a pull will do, before it asks anybody: what is here already, in whatever file, and what must come."""
 
     reference: str
     bytes_total: int
     bytes_here: int
     bytes_to_fetch: int
+    pieces_to_fetch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReuseProgress(Event):
+    """Copying blocks that other files here have, and checking them."""
+
+    path: str
+    done: int
+    total: int
+    rate: float
+    eta: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -226,6 +226,10 @@ class Coverage:
         """The pieces that hold any byte of the block."""
         return self._map.pieces_of(block.index)
 
+    def blocks(self, piece: int) -> range:
+        """The numbers of the blocks that have any byte in the piece."""
+        return self._map.blocks_touching(piece)
+
     def add(self, piece: int) -> tuple[Block, ...]:
         """A piece is there: the blocks that are complete since. A piece that was there changes nothing."""
         _check_index(piece, len(self._have), "piece")

@@ -17,8 +17,9 @@ import ipaddress
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import libtorrent as lt
@@ -157,10 +158,12 @@ class Swarm:
         path: Path,
         have: Sequence[bool],
         *,
+        leaves: Mapping[int, Sequence[bool]] = MappingProxyType({}),
         mirrors: Iterable[str] = (),
         peers_first: bool = True,
     ) -> str:
-        """Fetch into the file at `path`, believing that the pieces in `have` are already there.
+        """Fetch into the file at `path`, believing that the pieces in `have` are already there, and of some others the
+        `leaves` (16 KiB each).
 
         With `peers_first` it asks nobody until `begin`, which belongs to its Downloading event; without, it asks
         mirrors at once. Whoever isn't first is asked at libtorrent's next whole second.
@@ -171,6 +174,7 @@ class Swarm:
         # also when all are False: without it libtorrent would first check a file that is already there, and a torrent
         # that waits for `begin` never gets to that
         parameters.have_pieces = list(have)
+        parameters.unfinished_pieces = {piece: list(there) for piece, there in leaves.items()}
         parameters.url_seeds = list(mirrors)
         name = self._add(parameters)
         self._mirrors.add(name, parameters.url_seeds)

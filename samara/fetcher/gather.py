@@ -1,0 +1,185 @@
+"""Before a transfer asks anybody: bring what is here already into its partial, and record it.
+
+Looks once, when a partial has no record yet, and again whenever files to adopt are named. Crash order as everywhere:
+copied bytes → fdatasync → record. Killed before the record, the next run finds the copies by hashing pieces.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from blake3 import blake3
+
+from samara.fetcher.partial import Claims, Partial, Recovered, recover
+from samara.fetcher.reuse import (
+    Place,
+    candidates_at_same_offset,
+    candidates_in_index,
+    copy_blocks,
+    plan_copies,
+)
+from samara.registry.durable import io_errors, sync_data
+from samara.registry.home import Home
+from samara.registry.positioned import extents, read_at
+from samara.schemas.bittorrent import ParsedTorrent
+from samara.schemas.digests import b3_hex
+from samara.schemas.errors import NotFoundError, SamaraError
+from samara.schemas.events import OnEvent, ReuseProgress, Warned
+from samara.schemas.gguf_constants import MAGIC
+from samara.schemas.manifest import Block, ReleaseFile, blocks_of
+from samara.schemas.ranges import PieceMap
+from samara.schemas.rates import RateMeter
+from samara.seeder.gguf_facts import describe
+from samara.seeder.hashing import open_source
+
+if TYPE_CHECKING:
+    from samara.registry.index import Index
+
+SMALLEST = 64 << 10  # bytes: files below that are quicker fetched than searched
+SAMPLES = 4  # blocks looked at before a file is taken for a half download of the same bytes
+_PROGRESS_EVERY = 0.1  # seconds
+
+OpenIndex = Callable[[], "Index | None"]
+
+
+def gather(
+    home: Home,
+    partial: Partial,
+    file: ReleaseFile,
+    torrent: ParsedTorrent,
+    *,
+    index: OpenIndex,
+    adopt: Sequence[Path] = (),
+    on_event: OnEvent,
+) -> None:
+    """Copy every block of `file` that lies anywhere here into `partial`, and record what is proven.
+
+    Only for whoever holds the partial's lock. `adopt`: files and folders of others, which are only read. Raises
+    DiskFullError or StoreError; what was copied until then is kept.
+    """
+    pieces, count = file.piece_count, len(file.blocks)
+    if partial.load(pieces=pieces, blocks=count) is not None and not adopt:
+        return
+    found = recover(partial, torrent.hashes, count)
+    piece_map = PieceMap([block.size for block in file.blocks], torrent.hashes.piece_length)
+    here = found.blocks | piece_map.blocks_covered(found.pieces)
+    missing = [file.blocks[number] for number in here.missing()]
+    if not missing:
+        return
+    places: dict[bytes, list[Place]] = {}
+    for some in _candidates(home, file, missing, index, adopt, on_event):
+        for digest, there in some.items():
+            places.setdefault(digest, []).extend(there)
+    copies = plan_copies(missing, places)
+    if not copies:
+        return
+    fd = partial.open_data()
+    try:
+        proven = copy_blocks(copies, fd, on_progress=_progress(file.path, sum(c.block.size for c in copies), on_event))
+        with io_errors(partial.data):
+            sync_data(fd)
+    finally:
+        os.close(fd)
+    partial.save(_claims(found, proven, piece_map))
+
+
+def files_in(paths: Iterable[Path], home: Home) -> Iterator[Path]:
+    """The regular files at these paths and below folders among them, largest first; nothing of our own store.
+
+    Raises NotFoundError for a path where there is nothing.
+    """
+    found: dict[tuple[int, int], tuple[int, Path]] = {}
+    for path in paths:
+        if not path.exists():
+            raise NotFoundError(f"{path} doesn't exist", next_step="check the path")
+        for file in [path] if path.is_file() else path.rglob("*"):
+            try:
+                stat = file.stat()
+                ours = file.resolve().is_relative_to(home.root.resolve())
+            except OSError:
+                continue
+            if file.is_file() and stat.st_size >= SMALLEST and not ours:
+                found.setdefault((stat.st_dev, stat.st_ino), (stat.st_size, file))
+    yield from (path for _, path in sorted(found.values(), key=lambda item: -item[0]))
+
+
+def _candidates(
+    home: Home,
+    file: ReleaseFile,
+    missing: Sequence[Block],
+    index: OpenIndex,
+    adopt: Sequence[Path],
+    on_event: OnEvent,
+) -> Iterator[dict[bytes, list[Place]]]:
+    opened = index()
+    if opened is not None:
+        yield candidates_in_index(opened, missing)
+        yield from _in_partials(home, file, opened)
+    for path in files_in(adopt, home):
+        try:
+            yield _same_file(path, missing)
+            yield _by_layout(path, {block.digest for block in missing})
+        except (OSError, SamaraError) as error:
+            on_event(Warned(message=f"can't look for blocks in {path}: {error}"))
+
+
+def _in_partials(home: Home, file: ReleaseFile, index: Index) -> Iterator[dict[bytes, list[Place]]]:
+    """Blocks of other blobs' transfers: what is not there yet, or not right, fails its check."""
+    for blob in index.partials():
+        data = Partial(home, b3_hex(blob)).data
+        if blob != file.b3 and data.is_file():
+            yield candidates_at_same_offset(data, index.blocks(blob))
+
+
+def _same_file(path: Path, missing: Sequence[Block]) -> dict[bytes, list[Place]]:
+    """Of a half download of the very file. A few blocks are looked at first: most files are something else."""
+    found = candidates_at_same_offset(path, missing)
+    there = [block for block in missing if block.digest in found]
+    step = max(1, len(there) // SAMPLES)
+    with path.open("rb", buffering=0) as opened:
+        for block in there[::step][: SAMPLES + 1]:
+            if blake3(read_at(opened.fileno(), block.size, block.offset)).digest() == block.digest:
+                return found
+    return {}
+
+
+def _by_layout(path: Path, wanted: set[bytes]) -> dict[bytes, list[Place]]:
+    """Of another version of a GGUF file: cut as its own header says, each block by its digest, wherever it lies."""
+    found: dict[bytes, list[Place]] = {}
+    with open_source(path) as opened:
+        if read_at(opened.fileno(), len(MAGIC), 0) != MAGIC:
+            return found
+        size = os.fstat(opened.fileno()).st_size
+        data = list(extents(opened.fileno()))
+        for block in blocks_of([(length, b"") for length in describe(opened, size).block_sizes]):
+            if not any(start <= block.offset and block.end <= end for start, end in data):
+                continue
+            digest = blake3(read_at(opened.fileno(), block.size, block.offset), max_threads=blake3.AUTO).digest()
+            if digest in wanted:
+                found.setdefault(digest, []).append(Place(path=path, offset=block.offset, size=block.size))
+    return found
+
+
+def _claims(found: Recovered, proven: frozenset[int], piece_map: PieceMap) -> Claims:
+    blocks = found.blocks.with_bits(proven)
+    covered = blocks | piece_map.blocks_covered(found.pieces)
+    return Claims(pieces=found.pieces | piece_map.pieces_covered(covered), blocks=blocks)
+
+
+def _progress(path: str, total: int, on_event: OnEvent) -> Callable[[int], None]:
+    meter = RateMeter(total=total)
+    last = 0.0
+
+    def report(done: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _PROGRESS_EVERY or done == total:
+            last = now
+            rate, eta = meter.at(done, now)
+            on_event(ReuseProgress(path=path, done=done, total=total, rate=rate, eta=eta))
+
+    return report
