@@ -291,7 +291,11 @@ def test_two_roots_of_one_version_cannot_both_be_told(samara: Samara, identity: 
     assert pins(samara) == before
 
 
-@pytest.mark.parametrize("data", [b"", b"{}", b"\x00" * 300_000, b'{"signed":{"version":1},"signatures":[]}'])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"\x00" * 300_000, b'{"signed":{"version":1},"signatures":[]}'],
+    ids=["empty", "{}", "large", "shell"],
+)
 def test_a_file_that_is_no_root(samara: Samara, identity: str, data: bytes) -> None:
     (samara.folder / "root.json").write_bytes(data)
     samara("trust", "add", "acme", identity, "--root", "root.json", "--yes", code=ExitCode.INTEGRITY)

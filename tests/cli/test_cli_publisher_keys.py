@@ -80,8 +80,8 @@ def test_a_rotated_online_key_is_followed_and_the_old_one_is_worth_nothing(samar
     (thief / "keys" / "acme" / "roots" / "2.root.json").unlink()
     shutil.rmtree(thief / "trust" / identity / "roots")
     samara.use("thief")
-    for _ in range(9):
-        samara("publisher", "refresh", "acme")
+    for tag in "abcdefghi":
+        samara("tag", "acme/tiny:v1", tag)
     samara("publisher", "metadata", "acme", "stolen")
     samara.use("reader")
     samara("pull", "acme/tiny:v1", "--from", "stolen", "--no-p2p", code=ExitCode.TRUST)

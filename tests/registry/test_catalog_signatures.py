@@ -198,7 +198,11 @@ def test_endless_targets_without_a_length_are_left_at_their_bound(acme: Machine,
 
 
 @pytest.mark.parametrize("role", ALL_ROLES)
-@pytest.mark.parametrize("data", [b"", b"{}", b"\x00" * 100, b"[" * 10_000, b'{"signed": {}, "signatures": []}'])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{}", b"\x00" * 100, b"[" * 10_000, b'{"signed": {}, "signatures": []}'],
+    ids=["empty", "{}", "zeros", "nested", "shell"],
+)
 def test_junk_is_an_error_of_ours(acme: Machine, line: Line, role: str, data: bytes) -> None:
     with pytest.raises(SamaraError):
         acme.accept(Edition(line=line).at().but(**{name_of(role): data}))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors, make_folder, write_durably
-from samara.registry.trust.catalogs import ONLINE_LIFETIME, is_signed_by, read_catalog, signed_digest
+from samara.registry.trust.catalogs import is_signed_by, read_catalog, signed_digest
 from samara.registry.trust.files import locked, parse_time, read_small, sweep_leftovers, time_text
 from samara.registry.trust.identity import ROOT_V1_NAME
 from samara.registry.trust.pins import TrustFolder
@@ -85,9 +85,8 @@ class Accepted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """seen.json. `floor`: the highest time at which a current catalog was accepted, of what both this machine's clock
-    and the catalog say; `keys`: the online roles' keys that `versions` were signed by: new keys begin to count anew
-    (TUF §5.3.11). `timestamps`: version → signed digest.
+    """seen.json. `floor`: the highest time at which a current catalog was accepted; `keys`: the online roles' keys that
+    `versions` were signed by: new keys begin to count anew (TUF §5.3.11). `timestamps`: version → signed digest.
     """
 
     floor: datetime = LONG_AGO
@@ -365,8 +364,8 @@ def _online_keys(chain: RootChain) -> str:
 def _seen_now(seen: Seen, state: CatalogState, *, now: datetime, source: str) -> Seen:
     """`seen` after accepting `state`. A stale catalog moves no clock: only what was current proves a time.
 
-    Nor does a clock that runs ahead: the floor stops in the middle of a catalog's time, when its publisher would sign
-    anew, so that whatever is signed later is good beyond it.
+    Hence the floor stays below the end of a catalog that was current, and what is signed after that one is good beyond
+    the floor: a clock that ran ahead for a while locks nobody out.
     """
     versions = dict(state.catalog.versions)
     keys = _online_keys(state.chain)
@@ -384,10 +383,8 @@ def _seen_now(seen: Seen, state: CatalogState, *, now: datetime, source: str) ->
                 timestamp_version=versions["timestamp"],
             ),
         )[-_KEPT:]
-    else:
-        proven = min(now, state.catalog.expiries["timestamp"] - ONLINE_LIFETIME / 2)
-        if proven - floor >= _FLOOR_STEP:
-            floor = proven.replace(microsecond=0)
+    elif now - floor >= _FLOOR_STEP:
+        floor = now.replace(microsecond=0)
     timestamps = {} if keys != seen.keys else dict(seen.timestamps)
     timestamps[state.catalog.versions["timestamp"]] = state.timestamp_digest or signed_digest(state.bundle.timestamp)[1]
     newest = sorted(timestamps)[-_KEPT:]
