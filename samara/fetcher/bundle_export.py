@@ -23,12 +23,13 @@ import zstandard
 from blake3 import blake3
 
 from samara.fetcher.blocks import cores
-from samara.fetcher.bundle_stream import check_progress, is_bundle
+from samara.fetcher.bundle_stream import is_bundle
 from samara.fetcher.resolve import Resolved, open_index, resolve_reference
 from samara.fetcher.steady import SteadyFile
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors, publish_name
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.progress import reporting
 from samara.registry.source_date import publishing_time
 from samara.registry.store import free_bytes, whole_copy
 from samara.registry.trust.catalog_client import CatalogState
@@ -52,7 +53,7 @@ from samara.schemas.bundle import (
 )
 from samara.schemas.digests import b3_text
 from samara.schemas.errors import IntegrityError, NotFoundError, StoreError, TrustError, UsageError
-from samara.schemas.events import Note, OnEvent, Warned, ignore
+from samara.schemas.events import CheckProgress, Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import ReleaseFile
 from samara.schemas.metadata_bundle import pack_metadata
 from samara.schemas.references import parse_reference
@@ -280,7 +281,7 @@ def _add_blob(
     pack: _Pack, member: Member, source: _Source, hashing: ThreadPoolExecutor, on_event: OnEvent
 ) -> None:  # fmt: skip
     """Read a blob once: into the bundle, and beside that into its digest."""
-    report = check_progress(source.file.path, member.size, on_event)
+    report = reporting(CheckProgress, source.file.path, member.size, on_event)
     hasher = blake3()
     buffers = (memoryview(bytearray(_CHUNK)), memoryview(bytearray(_CHUNK)))
     hashed: list[Future[object]] = []

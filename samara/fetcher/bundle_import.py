@@ -26,7 +26,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from samara.fetcher.blocks import BadBlock
-from samara.fetcher.bundle_stream import BundleReader, check_progress
+from samara.fetcher.bundle_stream import BundleReader
 from samara.fetcher.bundle_trust import Judged, Standing, Verdict, Vouched, judge, remember
 from samara.fetcher.partial import Partial
 from samara.fetcher.plan import RESERVE
@@ -35,11 +35,12 @@ from samara.fetcher.steady import SteadyFile
 from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_errors
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.progress import reporting
 from samara.registry.store import commit_blob, free_bytes, link_view, seal, stamp_at, whole_copy
 from samara.schemas.bundle import Kind, Member
 from samara.schemas.digests import b3_hex, b3_text
 from samara.schemas.errors import DiskFullError, IntegrityError, StoreError
-from samara.schemas.events import FileReady, OnEvent, Reached, ignore
+from samara.schemas.events import CheckProgress, FileReady, OnEvent, Reached, ignore
 from samara.schemas.manifest import Block, Release, ReleaseFile
 
 STAGING = TEMPORARY_PREFIX + "import"  # below SAMARA_HOME: on the store's disk, and no leftover that audit overlooks
@@ -193,7 +194,7 @@ class _Import:
 
     def _take(self, reader: BundleReader, member: Member, lanes: _Lanes) -> None:
         file = self._files[member.key]
-        report = check_progress(file.path, member.size, self._on_event)
+        report = reporting(CheckProgress, file.path, member.size, self._on_event)
         proof = _Proof(file, reader.path)
         jobs: list[Callable[[memoryview], object]] = [proof.whole.update, proof.blocks]
         with contextlib.ExitStack() as stack:

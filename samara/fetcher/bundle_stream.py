@@ -9,8 +9,7 @@ Legal order: `document` or `stream` once for each member of `index`, in order, t
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from io import FileIO
 from pathlib import Path
 from typing import IO, Self, cast
@@ -29,13 +28,10 @@ from samara.schemas.bundle import (
     unpack_index,
 )
 from samara.schemas.errors import MalformedError, NotFoundError, UsageError, cannot_read
-from samara.schemas.events import CheckProgress, OnEvent
-from samara.schemas.rates import RateMeter
 from samara.schemas.release_file import ZSTD_MAGIC
 from samara.seeder.hashing import open_source
 
 _READ = 256 << 10  # compressed bytes taken from the disk at once
-_EVERY = 0.1  # seconds from one progress event to the next
 
 
 class BundleReader:
@@ -146,23 +142,6 @@ def is_bundle(path: Path) -> bool:
         if path.is_file() and path.stat().st_size == 0:
             return False
         raise
-
-
-def check_progress(name: str, size: int, on_event: OnEvent) -> Callable[[int], None]:
-    """A function that emits CheckProgress under `name` for the bytes done so far, a few times a second."""
-    meter = RateMeter(total=size)
-    last = 0.0
-
-    def report(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < _EVERY and done < size:
-            return
-        last = now
-        rate, eta = meter.at(done, now)
-        on_event(CheckProgress(path=name, done=done, total=size, rate=rate, eta=eta))
-
-    return report
 
 
 class _Source:

@@ -7,7 +7,6 @@ copied bytes → fdatasync → record. Killed before the record, the next run fi
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from samara.fetcher.reuse import (
 from samara.registry.durable import io_errors, sync_data
 from samara.registry.home import Home
 from samara.registry.positioned import extents, read_at
+from samara.registry.progress import reporting
 from samara.schemas.bittorrent import ParsedTorrent
 from samara.schemas.digests import b3_hex
 from samara.schemas.errors import NotFoundError, SamaraError
@@ -32,7 +32,6 @@ from samara.schemas.events import OnEvent, ReuseProgress, Warned
 from samara.schemas.gguf_constants import MAGIC
 from samara.schemas.manifest import Block, ReleaseFile, blocks_of
 from samara.schemas.ranges import PieceMap
-from samara.schemas.rates import RateMeter
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import open_source
 
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 SMALLEST = 64 << 10  # bytes: files below that are quicker fetched than searched
 SAMPLES = 4  # blocks looked at before a file is taken for a half download of the same bytes
-_PROGRESS_EVERY = 0.1  # seconds
 
 OpenIndex = Callable[[], "Index | None"]
 
@@ -79,7 +77,8 @@ def gather(
         return
     fd = partial.open_data()
     try:
-        proven = copy_blocks(copies, fd, on_progress=_progress(file.path, sum(c.block.size for c in copies), on_event))
+        report = reporting(ReuseProgress, file.path, sum(copy.block.size for copy in copies), on_event)
+        proven = copy_blocks(copies, fd, on_progress=report)
         with io_errors(partial.data):
             sync_data(fd)
     finally:
@@ -168,18 +167,3 @@ def _claims(found: Recovered, proven: frozenset[int], piece_map: PieceMap) -> Cl
     blocks = found.blocks.with_bits(proven)
     covered = blocks | piece_map.blocks_covered(found.pieces)
     return Claims(pieces=found.pieces | piece_map.pieces_covered(covered), blocks=blocks)
-
-
-def _progress(path: str, total: int, on_event: OnEvent) -> Callable[[int], None]:
-    meter = RateMeter(total=total)
-    last = 0.0
-
-    def report(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _PROGRESS_EVERY or done == total:
-            last = now
-            rate, eta = meter.at(done, now)
-            on_event(ReuseProgress(path=path, done=done, total=total, rate=rate, eta=eta))
-
-    return report

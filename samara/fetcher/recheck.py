@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from samara.fetcher.blocks import BadBlock, check_blocks, opened, whole_digest
+from samara.registry.progress import reporting
 from samara.schemas.digests import b3_text
 from samara.schemas.errors import IntegrityError
 from samara.schemas.events import CheckProgress, OnEvent, ignore
 from samara.schemas.manifest import ReleaseFile
-from samara.schemas.rates import RateMeter
-
-_PROGRESS_EVERY = 0.1  # seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,17 +45,7 @@ def recheck(
     path: Path, file: ReleaseFile, *, on_event: OnEvent = ignore, name: str | None = None
 ) -> CheckedFile:  # fmt: skip
     """Every block of `file` as it lies at `path`, then the whole. Touches no index."""
-    meter = RateMeter(total=file.size)
-    last = 0.0
-
-    def report(done: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= _PROGRESS_EVERY or done == file.size:
-            last = now
-            rate, eta = meter.at(done, now)
-            on_event(CheckProgress(path=name or str(path), done=done, total=file.size, rate=rate, eta=eta))
-
+    report = reporting(CheckProgress, name or str(path), file.size, on_event)
     bad = check_blocks(path, file.blocks, on_progress=report)
     size_matches = path.stat().st_size == file.size
     whole_matches = False

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors, write_durably
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.progress import reporting
 from samara.registry.source_date import publishing_time
 from samara.registry.store import stamp_at
 from samara.registry.trust.files import time_text
@@ -33,7 +34,7 @@ from samara.schemas.catalog import CatalogEntry
 from samara.schemas.digests import b3_text, sha256_text
 from samara.schemas.envelope import Envelope
 from samara.schemas.errors import IntegrityError, NotFoundError, UsageError
-from samara.schemas.events import Note, OnEvent, Warned, ignore
+from samara.schemas.events import HashProgress, Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import (
     INLINE_LIMIT,
     MAX_FILES,
@@ -60,7 +61,6 @@ from samara.schemas.release_file import (
 from samara.schemas.stamps import Stamp
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import FileHashes, hash_file, open_source
-from samara.seeder.progress import hash_progress
 from samara.seeder.torrent import build_torrent
 
 _TOKENIZER_NAMES = ("tokenizer", "vocab", "merges", "special_tokens")
@@ -315,7 +315,7 @@ def _hash(source: Path, name: str, mirrors: list[str], on_event: OnEvent) -> _Ha
         if shape.warning is not None:
             on_event(Warned(message=f"{name}: {shape.warning}"))
         hashes = hash_file(
-            source, shape.block_sizes, fd=file.fileno(), on_progress=hash_progress(name, size, on_event)
+            source, shape.block_sizes, fd=file.fileno(), on_progress=reporting(HashProgress, name, size, on_event)
         )  # fmt: skip
     inline = None
     if hashes.size <= INLINE_LIMIT:

@@ -18,18 +18,18 @@ from types import MappingProxyType
 
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.progress import reporting
 from samara.registry.records import BlobRecord
 from samara.registry.store import stamp_at, whole_copy
 from samara.registry.trust.keys import AskPassphrase
 from samara.schemas.bittorrent import parse_blob_torrent
 from samara.schemas.digests import b3_hex, b3_text
 from samara.schemas.errors import MalformedError, NotFoundError, SamaraError, StoreError
-from samara.schemas.events import Listening, Note, OnEvent, SeedRow, SeedTable, Warned, ignore
+from samara.schemas.events import HashProgress, Listening, Note, OnEvent, SeedRow, SeedTable, Warned, ignore
 from samara.seeder.announce import Announcement, Announcer
 from samara.seeder.announcements import Announcements
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import hash_file, open_source
-from samara.seeder.progress import hash_progress
 from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import (
     DiskFailed,
@@ -314,7 +314,7 @@ def _blob_at(index: Index, file: Path, stop: threading.Event, on_event: OnEvent)
         return None
     with open_source(file) as opened:
         size = os.fstat(opened.fileno()).st_size
-        report = hash_progress(file.name, size, on_event)
+        report = reporting(HashProgress, file.name, size, on_event)
 
         def reading(done: int) -> None:
             if stop.is_set():

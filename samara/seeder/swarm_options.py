@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from samara.schemas.endpoints import parse_endpoint
+from samara.schemas.endpoints import parse_peer
 from samara.schemas.errors import UsageError
 from samara.schemas.rates import MAX_RATE
 from samara.seeder.profiles import PROFILES, Profile
@@ -37,7 +37,7 @@ class SwarmOptions:
             if not 0 <= rate <= MAX_RATE:  # libtorrent would take another number without a word
                 raise UsageError("not a rate", expected=f"0…{MAX_RATE} bytes per second", actual=rate)
         for node in self.dht_nodes:
-            parse_endpoint(node)
+            parse_peer(node)
         if self.dht_nodes and not self.dht:
             raise UsageError("DHT nodes for a session without DHT", next_step="leave out --no-dht or --dht-node")
 

@@ -6,18 +6,17 @@ files by `read_own`, which checks the signature of every entry it is about to si
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from samara.registry.trust.files import parse_time, time_text
 from samara.registry.trust.keys import SecretKey
-from samara.registry.trust.roots import EXTENSION, SPEC_VERSION, RootChain
+from samara.registry.trust.roots import EXTENSION, SPEC_VERSION, RootChain, foreign_errors
 from samara.schemas.catalog import Catalog, CatalogEntry, Entries, parse_entry
 from samara.schemas.envelope import strict_json
-from samara.schemas.errors import MalformedError, SamaraError, TrustError
+from samara.schemas.errors import MalformedError, TrustError
 from samara.schemas.metadata_bundle import MetadataBundle
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def read_catalog(identity: str, bundle: MetadataBundle) -> Catalog:
         "snapshot": _signed_part(bundle.snapshot, "snapshot"),
         "targets": _signed_part(bundle.targets, "targets"),
     }
-    with _shaped("catalog"):
+    with foreign_errors("catalog"):
         targets = signed["targets"]["targets"]
         if not isinstance(targets, dict):
             raise MalformedError("targets metadata without targets")
@@ -131,7 +130,7 @@ def read_own(chain: RootChain, bundle: MetadataBundle) -> Catalog:
 
 def _belong_together(bundle: MetadataBundle) -> bool:
     """Whether the timestamp names this very snapshot, and that one these targets, as `write_catalog` has them do."""
-    with _shaped("catalog"):
+    with foreign_errors("catalog"):
         for by, role, data in (
             (_signed_part(bundle.timestamp, "timestamp"), "snapshot", bundle.snapshot),
             (_signed_part(bundle.snapshot, "snapshot"), "targets", bundle.targets),
@@ -145,7 +144,7 @@ def signed_digest(metadata: bytes) -> tuple[int, str]:
     """(version, SHA-256 of the canonical signed part) of one metadata file: the same whatever signatures it carries."""
     from samara.registry.trust.library import Metadata
 
-    with _shaped("metadata"):
+    with foreign_errors("metadata"):
         parsed: Metadata[Any] = Metadata.from_bytes(metadata)
         return int(parsed.signed.version), hashlib.sha256(parsed.signed_bytes).hexdigest()
 
@@ -154,7 +153,7 @@ def is_signed_by(root: bytes, role: str, data: bytes) -> bool:
     """Whether enough of `role`'s keys in a root have signed a metadata file. Raises MalformedError."""
     from samara.registry.trust.library import Metadata
 
-    with _shaped(role):
+    with foreign_errors(role):
         parsed: Metadata[Any] = Metadata.from_bytes(data)
         keeper: Any = Metadata.from_bytes(root).signed
         return bool(keeper.get_verification_result(role, parsed.signed_bytes, parsed.signatures))
@@ -211,14 +210,3 @@ def _signed_part(data: bytes, role: str) -> dict[str, Any]:
     if not isinstance(signed, dict) or signed.get("_type") != role:
         raise MalformedError(f"not {role} metadata")
     return signed
-
-
-@contextlib.contextmanager
-def _shaped(what: str) -> Iterator[None]:
-    """Whatever odd input makes the library or a lookup raise → MalformedError."""
-    try:
-        yield
-    except SamaraError:
-        raise
-    except Exception as error:
-        raise MalformedError(f"{what} can't be read ({type(error).__name__}: {str(error)[:120]})") from None

@@ -269,7 +269,7 @@ def _verified_root(data: bytes, number: int, previous: Root | None) -> tuple[Roo
         raise TrustError(
             "the chain of roots has a gap or is out of order", expected=what, actual=f"version {shape.signed.version}"
         )
-    with _foreign_errors(what):
+    with foreign_errors(what):
         from samara.registry.trust.library import Metadata
 
         # from_dict takes its argument apart; nobody looks at `value` again, and the shape holds copies
@@ -339,7 +339,7 @@ def check_plan(plan: RootPlan) -> None:
 
 
 @contextlib.contextmanager
-def _foreign_errors(what: str) -> Iterator[None]:
+def foreign_errors(what: str) -> Iterator[None]:
     """Whatever the library raises on odd input → MalformedError."""
     try:
         yield
