@@ -14,7 +14,7 @@ from samara.cli.progress import Progress
 from samara.cli.signals import terminate_like_ctrl_c
 from samara.cli.text import duration, size
 from samara.registry.home import Home
-from samara.schemas.endpoints import parse_endpoint
+from samara.schemas.endpoints import parse_peer
 from samara.schemas.errors import ExitCode, UsageError
 
 
@@ -48,6 +48,8 @@ from samara.schemas.errors import ExitCode, UsageError
     metavar="URL|DIR",
     help="Also ask here for the publisher's catalog (repeatable).",
 )
+@click.option("--include", multiple=True, metavar="GLOB", help="Only files that fit, e.g. '*.gguf' (repeatable).")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="No files that fit (repeatable).")
 @click.option(
     "--adopt", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
     help="Look for blocks here too: an older version, another program's half download, a folder (repeatable).",
@@ -58,6 +60,8 @@ def command(
     *,
     source: str,
     sources: tuple[str, ...],
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
     adopt: tuple[Path, ...],
     allow_stale: bool,
     peers: tuple[str, ...],
@@ -79,11 +83,13 @@ def command(
         raise UsageError("--mirror-only and --p2p-only leave nobody to ask", next_step="give one of them")
     options = PullOptions(
         swarm=swarm_options(**network),
-        peers=tuple(parse_endpoint(peer) for peer in peers),
+        peers=tuple(parse_peer(peer) for peer in peers),
         mirrors=not p2p_only,
         peer_to_peer=not mirror_only,
         to=to,
         sources=sources,
+        include=include,
+        exclude=exclude,
         adopt=adopt,
         allow_stale=allow_stale,
         give_up_after=give_up_after,

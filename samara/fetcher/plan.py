@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
-from samara.schemas.errors import DiskFullError, NetworkError
+from samara.schemas.errors import DiskFullError, NetworkError, UsageError
 from samara.schemas.manifest import ReleaseFile
 
 RESERVE = 64 << 20  # bytes left free for the index, records and everybody else on the disk
@@ -28,6 +29,28 @@ class Plan:
     here: int
     to_fetch: tuple[ReleaseFile, ...]
     room_needed: int
+
+
+def chosen(files: Sequence[ReleaseFile], include: Sequence[str], exclude: Sequence[str]) -> tuple[ReleaseFile, ...]:
+    """The files whose path, or the name at its end, fits any pattern of `include` (all fit none) and none of `exclude`.
+
+    Patterns as a shell's: `*`, `?`, `[abc]`; `*` goes over folders too. Raises UsageError when nothing is left.
+    """
+    found = tuple(
+        file for file in files if (not include or _fits(file.path, include)) and not _fits(file.path, exclude)
+    )
+    if not found:
+        raise UsageError(
+            "no file of this release fits", expected="patterns such as '*.gguf'",
+            actual=f"--include {' '.join(include) or '*'} --exclude {' '.join(exclude)}".rstrip(),
+            next_step=f"it has {', '.join(file.path for file in files[:12])}",
+        )  # fmt: skip
+    return found
+
+
+def _fits(path: str, patterns: Sequence[str]) -> bool:
+    name = path.rsplit("/", 1)[-1]
+    return any(fnmatchcase(path, pattern) or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def plan_pull(facts: Sequence[FileFacts]) -> Plan:

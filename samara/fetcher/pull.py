@@ -18,7 +18,7 @@ from samara.fetcher.catalogs import Asking
 from samara.fetcher.gather import gather
 from samara.fetcher.later import LaterIndex
 from samara.fetcher.partial import Partial, sweep_removed
-from samara.fetcher.plan import FileFacts, Plan, plan_pull, require_room, require_sources
+from samara.fetcher.plan import FileFacts, Plan, chosen, plan_pull, require_room, require_sources
 from samara.fetcher.recheck import recheck
 from samara.fetcher.resolve import Resolved, resolve
 from samara.fetcher.session import Session
@@ -57,8 +57,9 @@ GIVE_UP_AFTER = 120.0
 class PullOptions:
     """Where from and where to. Seconds: `give_up_after` without a byte, `checkpoint_seconds` from record to record.
 
-    `adopt`: others' files and folders to look for blocks in. `sources`: where to ask for catalogs, beside what is
-    configured. `allow_stale`: take an expired catalog knowingly.
+    `include`, `exclude`: patterns of the paths of files to get, all without them. `adopt`: others' files and folders to
+    look for blocks in. `sources`: where to ask for catalogs, beside what is configured. `allow_stale`: take an expired
+    catalog knowingly.
     """
 
     swarm: SwarmOptions = field(default_factory=SwarmOptions)
@@ -66,6 +67,8 @@ class PullOptions:
     mirrors: bool = True
     peer_to_peer: bool = True
     to: Path | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
     adopt: tuple[Path, ...] = ()
     sources: tuple[str, ...] = ()
     allow_stale: bool = False
@@ -175,6 +178,8 @@ class _Pulling:
         self._session = session
         self._on_event = on_event
         self._started = started
+        self._files = chosen(resolved.release.files, options.include, options.exclude)
+        self._size = sum(file.size for file in self._files)
         self._transfers: list[Transfer] = []
         self._first_byte: float | None = None
         self._here: dict[str, Path] = {}
@@ -187,17 +192,16 @@ class _Pulling:
         return self._later.get()
 
     def run(self) -> None:
-        release = self._resolved.release
         sweep_removed(self._home)
-        for file in release.files:
+        for file in self._files:
             self._look_for(file)
-        for file in release.files:
+        for file in self._files:
             self._check_target(file)
         plan = self._plan()
         require_room(plan, free_bytes(self._home.root), str(self._home.root))
         if not self._may_reuse:
             self._require_sources(sum(file.piece_count for file in plan.to_fetch), plan.to_fetch)
-        self._reused = sum(file.size for file in release.files if file.b3 in self._here)
+        self._reused = sum(file.size for file in self._files if file.b3 in self._here)
         # always in the same order: two pulls that want each other's blobs must not wait for each other
         wanted = sorted(plan.to_fetch, key=lambda file: file.b3)
         for start in range(0, max(1, len(wanted)), AT_ONCE):
@@ -210,7 +214,7 @@ class _Pulling:
                 self._transfers += batch
                 if batch:
                     self._transfer(batch)
-        for file in release.files:
+        for file in self._files:
             self._show(file)
 
     def result(self) -> Pulled:
@@ -222,9 +226,9 @@ class _Pulling:
             version=release.version,
             files=tuple(
                 PulledFile(path=file.path, blob=file.b3, size=file.size, location=self._shown[file.path])
-                for file in release.files
+                for file in self._files
             ),
-            bytes_total=release.size,
+            bytes_total=self._size,
             bytes_reused=self._reused + sum(transfer.reused for transfer in self._transfers),
             bytes_from_peers=sum(transfer.ledger.from_peers for transfer in self._transfers),
             bytes_from_mirrors=sum(transfer.ledger.from_mirrors for transfer in self._transfers),
@@ -312,7 +316,7 @@ class _Pulling:
                     is_here=file.b3 in self._here,
                     allocated=Partial(self._home, file.b3_hex).allocated(),
                 )
-                for file in self._resolved.release.files
+                for file in self._files
             ]
         )
 
@@ -388,7 +392,7 @@ class _Pulling:
 
     def _say_what_is_missing(self, batch: Sequence[Transfer], later: Sequence[ReleaseFile]) -> None:
         # only now is it known what the partials really hold
-        total = self._resolved.release.size
+        total = self._size
         missing = sum(transfer.file.size - transfer.reused for transfer in batch) + sum(file.size for file in later)
         self._on_event(
             PullPlanned(
