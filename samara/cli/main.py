@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "retract": ("samara.cli.retract", "Withdraw a release you published, saying why."),
     "unpublish": ("samara.cli.unpublish", "Withdraw a release you published."),
     "show": ("samara.cli.show", "Print a release: a reference or a .samara file."),
+    "diff": ("samara.cli.diff", "Show what changed between two releases."),
     "trust": ("samara.cli.trust", "Pin, list and remove publishers' identities."),
     "seed": ("samara.cli.seed", "Give every whole blob here to its swarm."),
     "pull": ("samara.cli.pull", "Get a release, resuming what is already here."),
