@@ -64,7 +64,7 @@ def swarm_options(
     from samara.seeder.profiles import PROFILES
     from samara.seeder.swarm_options import ANY_ADDRESS, SwarmOptions
 
-    for endpoint in (*listen, *dht_nodes):
+    for endpoint in listen:
         parse_endpoint(endpoint)
     if no_dht and dht_nodes:
         raise UsageError("--no-dht and --dht-node contradict each other", next_step="give one of them")

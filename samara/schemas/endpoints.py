@@ -19,3 +19,11 @@ def parse_endpoint(text: str) -> tuple[str, int]:
     if not colon or not host or not is_port:
         raise UsageError("not an endpoint", expected="HOST:PORT or [IPV6]:PORT", actual=repr(text[:80]))
     return host, int(port)
+
+
+def parse_peer(text: str) -> tuple[str, int]:
+    """The same for somebody to talk to: no port 0, which only listening can mean. Raises UsageError."""
+    host, port = parse_endpoint(text)
+    if port == 0:
+        raise UsageError("nobody listens on port 0", expected="HOST:PORT", actual=repr(text[:80]))
+    return host, port
