@@ -121,11 +121,20 @@ def find_catalog(
     """
     patience = patience or Patience()
     pointer = find_pointer(swarm, beacon, patience=patience, on_event=on_event)
-    found = fetch_small(
-        swarm, pointer.bundle, folder,
-        max_size=MAX_BUNDLE_BYTES, exact_size=pointer.length, peers=peers, timeout=patience.file, on_event=on_event,
-    )  # fmt: skip
-    return FoundBundle(data=found.data, pointer=pointer, peers=found.peers)
+    while True:
+        try:
+            found = fetch_small(
+                swarm, pointer.bundle, folder, max_size=MAX_BUNDLE_BYTES, exact_size=pointer.length, peers=peers,
+                timeout=patience.file, on_event=on_event,
+            )  # fmt: skip
+        except NetworkError:
+            # its seeder lets go of a catalog when there is a newer one: perhaps that was just now
+            newer = find_pointer(swarm, beacon, patience=patience, on_event=on_event)
+            if newer.timestamp_version <= pointer.timestamp_version:
+                raise
+            pointer = newer
+        else:
+            return FoundBundle(data=found.data, pointer=pointer, peers=found.peers)
 
 
 def find_pointer(

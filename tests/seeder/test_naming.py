@@ -22,7 +22,7 @@ from samara.schemas.bittorrent import Bencodable, bencode, info_bytes, merkle_ro
 from samara.schemas.errors import MalformedError, NetworkError, NotFoundError
 from samara.schemas.metadata_bundle import MAX_BUNDLE_BYTES
 from samara.schemas.pointer import SALT, Pointer, pack_pointer
-from samara.seeder.naming import Patience, fetch_root, fetch_small, find_catalog, find_pointer
+from samara.seeder.naming import FoundSmall, Patience, fetch_root, fetch_small, find_catalog, find_pointer
 from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import Finished, ItemPut, SwarmEvent
 from samara.seeder.torrent import parse_small_info
@@ -93,6 +93,31 @@ def test_the_chain_from_root_to_catalog(network: Network, giver: Swarm, tmp_path
     assert found.data == bundle
     assert found.pointer == pointer
     assert found.peers == found_root.peers
+
+
+def test_a_catalog_that_its_seeder_has_just_let_go_of_is_looked_up_anew(
+    network: Network, giver: Swarm, tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed, data = os.urandom(32), b"the newer one"
+    gone = Pointer(bundle=os.urandom(32).hex(), length=100, timestamp_version=3)
+    newer = Pointer(bundle=give(giver, tmp_path, BUNDLE, data), length=len(data), timestamp_version=4)
+    beacon = giver.put_item(seed, pack_pointer(gone), SALT)
+    assert expect(giver, ItemPut).stored_on > 0
+
+    def fetch(swarm: Swarm, v2: str, folder: Path, **options: Any) -> FoundSmall:
+        try:
+            return fetch_small(swarm, v2, folder, **options)
+        finally:
+            if v2 == gone.bundle:
+                giver.put_item(seed, pack_pointer(newer), SALT)
+                assert expect(giver, ItemPut).stored_on > 0
+
+    monkeypatch.setattr("samara.seeder.naming.fetch_small", fetch)
+    with alive(giver):
+        network.wait_for_peers(newer.bundle)
+    with Swarm(network.options()) as swarm:
+        found = find_catalog(swarm, beacon, own, patience=Patience(file=3))
+    assert (found.pointer, found.data) == (newer, data)
 
 
 def test_peers_of_one_file_are_asked_for_the_next(tmp_path: Path, own: Path) -> None:
