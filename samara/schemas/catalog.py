@@ -199,6 +199,7 @@ def _version(path: str, value: object) -> int:
 
 
 def _reason(path: str, value: object) -> str:
+    """In one line, and without what could drive a terminal: a reason is other people's word, and travels."""
     if isinstance(value, str) and len(value) <= MAX_REASON:
-        return value
+        return "".join(c if c.isprintable() else " " for c in value)
     raise MalformedError(f"catalog entry {path}: reason", expected=f"at most {MAX_REASON} characters")

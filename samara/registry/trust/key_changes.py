@@ -15,7 +15,7 @@ from pathlib import Path
 from samara.registry.durable import write_durably
 from samara.registry.home import Home
 from samara.registry.trust.files import locked, sweep_leftovers
-from samara.registry.trust.keys import AskPassphrase, SecretKey, key_id, load_key, new_key, save_key, seal_key
+from samara.registry.trust.keys import AskPassphrase, SecretKey, is_sound, key_id, load_key, new_key, save_key, seal_key
 from samara.registry.trust.own_catalog import nothing, own_bundle, update_catalog
 from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.publishers import ONLINE_ROLES, Publisher, load_publisher, save_key_records
@@ -71,6 +71,10 @@ def add_key(
     wanted = _tuf_roles(roles)
     if public is not None and len(public) != 32:
         raise UsageError("not an Ed25519 public key", expected="64 hex digits", actual=f"{len(public)} bytes")
+    if public is not None and not is_sound(public):
+        raise UsageError(
+            "nobody can have made this Ed25519 public key", actual=public.hex(), next_step="ask its owner for it again"
+        )
 
     def plan(added: bytes) -> Plan:
         return lambda view: _edited(

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 KEY_FILE_MODE = 0o600
 KDF_ROUNDS = 64  # of bcrypt_pbkdf: about 0.8 s to try one passphrase on a 2-core server; ssh-keygen takes 24
 MAX_KEY_FILE_BYTES = 64 * 1024
+_P = 2**255 - 19  # RFC 8032 §5.1
+_D = -121665 * pow(121666, -1, _P) % _P
 
 AskPassphrase = Callable[[str], str | None]
 """Given what is locked ("root.key of acme"), the passphrase; None when nobody can be asked."""
@@ -65,6 +67,17 @@ def key_id(public: bytes) -> str:
     return tuf_key(public).keyid
 
 
+def is_sound(public: bytes) -> bool:
+    """Whether 32 bytes are a public key that somebody can hold alone: a point of Ed25519 (RFC 8032 §5.1.3), in its one
+    spelling, and none of the eight for which anybody can make signatures. All zeros are one of those.
+    """
+    y = int.from_bytes(public, "little") & ((1 << 255) - 1)
+    if len(public) != 32 or not 1 < y < _P - 1:
+        return False
+    x2 = (y * y - 1) * pow(_D * y * y + 1, -1, _P) % _P
+    return pow(x2, (_P - 1) // 2, _P) == 1 and (x2 + y * y) % _P != 0
+
+
 def new_key() -> SecretKey:
     """A fresh Ed25519 key from the system's randomness."""
     from samara.registry.trust.library import Ed25519PrivateKey
@@ -82,9 +95,9 @@ def seal_key(key: SecretKey, passphrase: str | None, *, rounds: int = KDF_ROUNDS
     return key._private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, lock)
 
 
-def is_sealed(data: bytes) -> bool:
+def is_sealed(data: bytes, *, what: str = "key file") -> bool:
     """Whether a key file needs a passphrase. Raises MalformedError if it is no key file."""
-    return _try_open(data, None, "key file") is None
+    return _try_open(data, None, what) is None
 
 
 def open_key(data: bytes, ask: AskPassphrase | None, *, what: str) -> SecretKey:

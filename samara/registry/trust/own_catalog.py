@@ -140,14 +140,19 @@ def listing(entry: CatalogEntry) -> Change:
 
 def retraction(model: str, tag: str, reason: str) -> Change:
     """Withdraw what a name means now, and every other name of the same release. Raises NotFoundError or UsageError."""
-    if not reason.strip() or len(reason) > MAX_REASON:
+    reason = reason.strip()
+    if not reason or len(reason) > MAX_REASON:
         raise UsageError("a reason is needed", expected=f"1…{MAX_REASON} characters", actual=len(reason))
+    if not reason.isprintable():
+        raise UsageError(
+            "a reason must be one line of printable text", expected=f"1…{MAX_REASON} characters", actual=ascii(reason)
+        )
 
     def change(catalog: Catalog | None) -> Changes:
         entry = _entry(catalog, model, tag)
         assert catalog is not None
         same = [one for one in catalog.entries.mentioning(entry.manifest) if one.manifest == entry.manifest]
-        return {one.path: replace(one, retracted=reason.strip()) for one in same}
+        return {one.path: replace(one, retracted=reason) for one in same}
 
     return change
 

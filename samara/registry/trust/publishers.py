@@ -163,8 +163,10 @@ def _facts_of(publisher: Publisher, public: bytes, keyids: Mapping[bytes, str], 
     roles = [role for role, who in root.roles.items() if keyid in who.keyids]
     path = publisher.folder / files[public] if public in files else None
     here = path is not None and path.exists()
-    with io_errors(publisher.folder):
-        encrypted = is_sealed(path.read_bytes()) if path is not None and here else None
+    encrypted = None
+    if path is not None and here:
+        with io_errors(path):
+            encrypted = is_sealed(path.read_bytes(), what=f"key file {path}")
     return KeyFacts(
         keyid=keyid,
         public=public.hex(),
