@@ -19,6 +19,7 @@ from samara.fetcher.reuse import (
     candidates_at_same_offset,
     candidates_in_index,
     copy_blocks,
+    copy_remains,
     plan_copies,
 )
 from samara.registry.durable import io_errors, sync_data
@@ -60,8 +61,9 @@ def gather(
     DiskFullError or StoreError; what was copied until then is kept.
     """
     pieces, count = file.piece_count, len(file.blocks)
-    if partial.load(pieces=pieces, blocks=count) is not None and not adopt:
+    if partial.load(pieces=pieces, blocks=count) is not None and not adopt and not partial.has_news():
         return
+    partial.forget_news()  # a kill from here on may cost bytes, but not looking again and again
     found = recover(partial, torrent.hashes, count)
     piece_map = PieceMap([block.size for block in file.blocks], torrent.hashes.piece_length)
     here = found.blocks | piece_map.blocks_covered(found.pieces)
@@ -69,16 +71,20 @@ def gather(
     if not missing:
         return
     places: dict[bytes, list[Place]] = {}
-    for some in _candidates(home, file, missing, index, adopt, on_event):
+    same: list[Path] = []
+    for some in _candidates(home, file, missing, index, adopt, same, on_event):
         for digest, there in some.items():
             places.setdefault(digest, []).extend(there)
     copies = plan_copies(missing, places)
-    if not copies:
+    if not copies and not same:
         return
     fd = partial.open_data()
     try:
         report = reporting(ReuseProgress, file.path, sum(copy.block.size for copy in copies), on_event)
-        proven = copy_blocks(copies, fd, on_progress=report)
+        holding = {number for piece in found.pieces for number in piece_map.blocks(piece)}
+        proven = copy_blocks(copies, fd, holding=holding, on_progress=report)
+        for path in same:
+            copy_remains(path, [block for block in missing if block.index not in proven], fd)
         with io_errors(partial.data):
             sync_data(fd)
     finally:
@@ -112,6 +118,7 @@ def _candidates(
     missing: Sequence[Block],
     index: OpenIndex,
     adopt: Sequence[Path],
+    same: list[Path],
     on_event: OnEvent,
 ) -> Iterator[dict[bytes, list[Place]]]:
     opened = index()
@@ -120,7 +127,10 @@ def _candidates(
         yield from _in_partials(home, file, opened)
     for path in files_in(adopt, home):
         try:
-            yield _same_file(path, missing)
+            found = _same_file(path, missing)
+            if found:
+                same.append(path)
+            yield found
             yield _by_layout(path, {block.digest for block in missing})
         except (OSError, SamaraError) as error:
             on_event(Warned(message=f"can't look for blocks in {path}: {error}"))

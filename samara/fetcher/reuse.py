@@ -16,11 +16,13 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from blake3 import blake3
 
 from samara.fetcher.blocks import BlockChecker, cores
 from samara.registry.durable import io_error
@@ -111,12 +113,36 @@ def candidates_at_same_offset(path: Path, blocks: Iterable[Block]) -> dict[bytes
     return found
 
 
+def copy_remains(path: Path, blocks: Iterable[Block], target: int) -> None:
+    """What a half download of the very file has of blocks that it doesn't have whole: bytes, as they are.
+
+    They are not proven; pieces among them will be, by their own hashes, when the partial is looked at. Raises
+    DiskFullError or StoreError when the target can't be written.
+    """
+    with path.open("rb", buffering=0) as source:
+        data = list(extents(source.fileno()))
+        for block in blocks:
+            for start, end in data:
+                at, stop = max(start, block.offset), min(end, block.end)
+                if at < stop:
+                    with contextlib.suppress(_ReadError):
+                        try:
+                            _copy_range(source.fileno(), at, target, at, stop - at)
+                        except OSError as error:
+                            raise _write_error(error) from None
+
+
 def copy_blocks(
-    copies: Sequence[Copy], target: int, *, on_progress: Callable[[int], None] | None = None
+    copies: Sequence[Copy],
+    target: int,
+    *,
+    holding: Container[int] = (),
+    on_progress: Callable[[int], None] | None = None,
 ) -> frozenset[int]:
     """Copy into the open file `target` (a descriptor) and verify there; the numbers of the blocks that are proven.
 
-    Candidates that can't be read or aren't what was hoped cost nothing. Raises DiskFullError or StoreError when the
+    Candidates that can't be read or aren't what was hoped cost nothing: into blocks in `holding`, parts of which are in
+    the target already, nothing is copied before it is known to be right. Raises DiskFullError or StoreError when the
     target can't be written.
     """
     proven: set[int] = set()
@@ -130,7 +156,8 @@ def copy_blocks(
             nonlocal done
             if stop.is_set():
                 return
-            if any(_copied(sources, place, target, copy.block, checker) for place in copy.places):
+            careful = copy.block.index in holding
+            if any(_copied(sources, place, target, copy.block, checker, careful=careful) for place in copy.places):
                 with lock:
                     proven.add(copy.block.index)
             with lock:
@@ -171,17 +198,31 @@ class _Sources:
                 os.close(fd)
 
 
-def _copied(sources: _Sources, place: Place, target: int, block: Block, checker: BlockChecker) -> bool:
+def _copied(
+    sources: _Sources, place: Place, target: int, block: Block, checker: BlockChecker, *, careful: bool
+) -> bool:  # fmt: skip
     source = sources.open(place.path)
     if source is None:
         return False
     try:
+        if careful and not _holds(source, place.offset, block):
+            return False
         whole = _copy_range(source, place.offset, target, block.offset, block.size)
     except _ReadError:
         return False
     except OSError as error:
         raise _write_error(error) from None
     return whole and checker.check(block) is None
+
+
+def _holds(source: int, start: int, block: Block) -> bool:
+    hasher = blake3()
+    for at in range(0, block.size, _CHUNK):
+        try:
+            hasher.update(read_at(source, min(_CHUNK, block.size - at), start + at))
+        except OSError:
+            raise _ReadError from None
+    return hasher.digest() == block.digest
 
 
 class _ReadError(Exception):
