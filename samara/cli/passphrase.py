@@ -11,9 +11,14 @@ from samara.cli.common import screen
 ENV_PASSPHRASE = "SAMARA_PASSPHRASE"  # noqa: S105  (a variable's name)
 
 
+def told_passphrase(what: str) -> str | None:  # noqa: ARG001  (fits `AskPassphrase`)
+    """SAMARA_PASSPHRASE if it is set; never asks a person. Fits `AskPassphrase`."""
+    return os.environ.get(ENV_PASSPHRASE) or None
+
+
 def ask_passphrase(what: str) -> str | None:
     """The passphrase that opens `what`; None when there is nobody to ask. Fits `AskPassphrase`."""
-    told = os.environ.get(ENV_PASSPHRASE)
+    told = told_passphrase(what)
     if told:
         return told
     if not screen.can_ask():

@@ -10,7 +10,7 @@ import click
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.cli.network import network_options, swarm_options
-from samara.cli.passphrase import ask_passphrase
+from samara.cli.passphrase import ask_passphrase, told_passphrase
 from samara.cli.progress import Progress
 from samara.cli.signals import stop_on_signals
 from samara.registry.home import Home
@@ -39,7 +39,10 @@ def command(paths: tuple[Path, ...], **network: Any) -> None:
 
     options = swarm_options(**network)
     with stop_on_signals() as stop, Progress(screen) as progress:
-        given = seed(Home.find(), options, paths=paths, ask=ask_passphrase, stop=stop, on_event=progress)
+        given = seed(
+            Home.find(), options, paths=paths, ask=ask_passphrase, ask_later=told_passphrase, stop=stop,
+            on_event=progress,
+        )  # fmt: skip
     screen.result(
         {"blobs": len(given.rows), "uploaded": sum(row.uploaded for row in given.rows)},
         "",

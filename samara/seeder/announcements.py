@@ -38,13 +38,24 @@ NOTHING = Announcement(files=(), pointers=())
 class Announcements:
     """Gives the Announcement of the moment; the same object as long as nothing has changed. From one thread.
 
-    `ask`: for passphrases of online and beacon keys, asked once, at the first call.
+    `ask`: for passphrases of online and beacon keys, asked once for each publisher, at the first call. `ask_later`: of
+    publishers that came after it; it must not wait for a person, as all seeding would.
     """
 
-    def __init__(self, home: Home, index: Index, *, ask: AskPassphrase | None, on_event: OnEvent) -> None:
+    def __init__(
+        self,
+        home: Home,
+        index: Index,
+        *,
+        ask: AskPassphrase | None,
+        ask_later: AskPassphrase | None = None,
+        on_event: OnEvent,
+    ) -> None:
         self._home = home
         self._index = index
         self._ask = ask
+        self._ask_later = ask_later
+        self._answers: dict[str, str | None] = {}  # by publisher
         self._on_event = on_event
         self._keys: dict[tuple[str, int], tuple[SecretKey, ...]] = {}  # by identity and root version
         self._beacons: dict[tuple[str, int], tuple[bytes, ...]] = {}
@@ -62,10 +73,13 @@ class Announcements:
         try:
             seen = self._fingerprint()
             if seen != self._seen:
+                for publisher in self._publishers():  # also those that have nothing to announce yet
+                    self._beacon_seeds(publisher)
                 self._last = self._make()
                 self._seen = seen
         except SamaraError as problem:  # a busy index: what was announced stays
             self._complain(str(problem))
+        self._ask = self._ask_later
         return self._last
 
     def _fingerprint(self) -> object:
@@ -144,7 +158,7 @@ class Announcements:
             for record in publisher.keys:
                 if record.public_bytes in beacons and publisher.key_path(record).exists():
                     try:
-                        seeds.append(publisher.open_key(record, self._ask).seed)
+                        seeds.append(publisher.open_key(record, self._asking(publisher)).seed)
                     except SamaraError as problem:
                         self._complain(f"{publisher.name} can't be found by its name alone: {problem}")
             self._beacons[at] = tuple(seeds)
@@ -165,8 +179,18 @@ class Announcements:
     def _online(self, publisher: Publisher) -> tuple[SecretKey, ...]:
         at = (publisher.identity, publisher.chain.version)
         if at not in self._keys:
-            self._keys[at] = publisher.open_keys(ONLINE_ROLES, self._ask)
+            self._keys[at] = publisher.open_keys(ONLINE_ROLES, self._asking(publisher))
         return self._keys[at]
+
+    def _asking(self, publisher: Publisher) -> AskPassphrase:
+        """Says what was said before; asks where nothing was."""
+
+        def ask(what: str) -> str | None:
+            if self._answers.get(publisher.name) is None and self._ask is not None:
+                self._answers[publisher.name] = self._ask(what)
+            return self._answers.get(publisher.name)
+
+        return ask
 
     def _complain(self, trouble: str) -> None:
         if trouble not in self._complained:

@@ -123,6 +123,7 @@ def seed(
     *,
     paths: Sequence[Path] = (),
     ask: AskPassphrase | None = None,
+    ask_later: AskPassphrase | None = None,
     stop: threading.Event | None = None,
     announcements: Callable[[], Announcement] | None = None,
     on_event: OnEvent = ignore,
@@ -131,7 +132,8 @@ def seed(
 
     Without `stop` it runs until an exception ends it, such as Ctrl-C's. `announcements` is asked at every look at the
     index what else to give and to point to, so that names can be found without a server; by default that is all that
-    this machine knows of publishers. `ask` opens the keys of its own.
+    this machine knows of publishers. `ask` opens the keys of its own at the start; `ask_later`, which must not wait for
+    a person, those of publishers that come later.
 
     Raises NotFoundError when nothing here can be seeded or a path is no known blob, NetworkError when the session
     can't listen.
@@ -146,7 +148,7 @@ def seed(
             for endpoint in swarm.wait_listening(10.0):
                 on_event(Listening(endpoint=endpoint))
             announcer = Announcer(swarm, home.root / ANNOUNCED, on_event)
-            told = announcements or Announcements(home, index, ask=ask, on_event=on_event)
+            told = announcements or Announcements(home, index, ask=ask, ask_later=ask_later, on_event=on_event)
             return _Seeder(index, swarm, only, on_event, announcer, told).run(stop)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 from cli_kit import Samara, make_samara
 
+from samara.registry.index import Index
 from samara.registry.trust.keys import is_sound, new_key
 from samara.registry.trust.own_catalog import own_catalog
 from samara.registry.trust.publishers import load_publisher
 from samara.schemas.catalog import parse_entry
 from samara.schemas.errors import ExitCode
+from samara.seeder.announcements import Announcements
 
 samara = pytest.fixture(make_samara)
 
@@ -75,3 +77,45 @@ def test_a_damaged_key_file_is_named(samara: Samara, identity: str, command: str
 )
 def test_nobody_can_be_at_port_0(samara: Samara, identity: str, arguments: tuple[str, ...]) -> None:
     assert "port 0" in samara(*arguments, code=ExitCode.USAGE).err
+
+
+def test_a_seeder_asks_for_a_passphrase_when_it_starts_and_never_again(samara: Samara) -> None:
+    samara.setenv(SAMARA_PASSPHRASE="geheim")
+    samara.publisher()
+    (samara.folder / "tiny.txt").write_text("tiny")
+    samara("publish", "tiny.txt", "--as", "acme/tiny:v1")
+    asked: list[str] = []
+
+    def ask(what: str) -> str:
+        asked.append(what)
+        return "geheim"
+
+    with Index.open(samara.home) as index:
+        announcements = Announcements(samara.home, index, ask=ask, on_event=lambda _: None)
+        (_, first), *_ = announcements().pointers
+        samara("publisher", "rotate", "acme", "beacon")
+        pointers = announcements().pointers
+    assert len(asked) == 1
+    assert len({seed for seed, _ in pointers}) == 2, "the old beacon and the new"
+    assert all(pointer.timestamp_version > first.timestamp_version for _, pointer in pointers)
+
+
+def test_a_publisher_that_came_while_nobody_was_there_is_not_asked_for(samara: Samara) -> None:
+    asked: list[str] = []
+    said: list[str] = []
+    with Index.open(samara.home) as index:
+        announcements = Announcements(
+            samara.home, index, ask=lambda what: asked.append(what), on_event=lambda event: said.append(str(event))
+        )
+        announcements()
+        samara.setenv(SAMARA_PASSPHRASE="geheim")
+        samara.publisher()
+        (samara.folder / "tiny.txt").write_text("tiny")
+        samara("publish", "tiny.txt", "--as", "acme/tiny:v1")
+        assert announcements().pointers == ()
+        told = Announcements(samara.home, index, ask=None, ask_later=lambda _: "geheim", on_event=lambda _: None)
+        told()
+        samara("publisher", "rotate", "acme", "beacon")
+        assert len(told().pointers) == 2
+    assert asked == []
+    assert any("can't be found by its name alone" in line for line in said)
