@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trust": ("samara.cli.trust", "Pin, list and remove publishers' identities."),
     "seed": ("samara.cli.seed", "Give every whole blob here to its swarm."),
     "pull": ("samara.cli.pull", "Get a release, resuming what is already here."),
+    "adopt": ("samara.cli.adopt", "Remember what files of other programs hold."),
     "bundle": ("samara.cli.bundle", "Carry releases to machines that no network reaches."),
     "path": ("samara.cli.path", "Print where a release's verified files lie."),
     "run": ("samara.cli.run", "Run a model that is here."),

@@ -178,6 +178,8 @@ def _locations(
     for blob in blobs:
         good = claims[blob.b3].good if blob.b3 in claims else None
         for place in blob.locations:
+            if not blob.is_released and not place.in_store:
+                continue  # others' file, merely found: nothing is claimed of it, and blocks from it are proven anew
             yield _location(place, blob.b3, good[0] if good else None, read_blocks=read_blocks, on_event=on_event)
 
 

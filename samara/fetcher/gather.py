@@ -60,10 +60,26 @@ def gather(
     Only for whoever holds the partial's lock. `adopt`: files and folders of others, which are only read. Raises
     DiskFullError or StoreError; what was copied until then is kept.
     """
-    pieces, count = file.piece_count, len(file.blocks)
-    if partial.load(pieces=pieces, blocks=count) is not None and not adopt and not partial.has_news():
+    if (
+        partial.load(pieces=file.piece_count, blocks=len(file.blocks)) is not None
+        and not adopt
+        and not partial.has_news()
+    ):
         return
-    partial.forget_news()  # a kill from here on may cost bytes, but not looking again and again
+    _bring(home, partial, file, torrent, index, adopt, on_event)
+    partial.forget_news()
+
+
+def _bring(
+    home: Home,
+    partial: Partial,
+    file: ReleaseFile,
+    torrent: ParsedTorrent,
+    index: OpenIndex,
+    adopt: Sequence[Path],
+    on_event: OnEvent,
+) -> None:
+    count = len(file.blocks)
     found = recover(partial, torrent.hashes, count)
     piece_map = PieceMap([block.size for block in file.blocks], torrent.hashes.piece_length)
     here = found.blocks | piece_map.blocks_covered(found.pieces)
@@ -81,7 +97,7 @@ def gather(
     fd = partial.open_data()
     try:
         report = reporting(ReuseProgress, file.path, sum(copy.block.size for copy in copies), on_event)
-        holding = {number for piece in found.pieces for number in piece_map.blocks(piece)}
+        holding = {number for piece in found.pieces for number in piece_map.blocks_touching(piece)}
         proven = copy_blocks(copies, fd, holding=holding, on_progress=report)
         for path in same:
             copy_remains(path, [block for block in missing if block.index not in proven], fd)

@@ -69,6 +69,7 @@ class Partial:
         self._torrent = torrent
         self._record = self.folder / "record"
         self._lock = self.folder / "lock"
+        self._news = self.folder / "news"
 
     @contextlib.contextmanager
     def locked(self, *, on_wait: Callable[[], None], give_up: Callable[[], bool]) -> Iterator[bool]:
@@ -149,6 +150,20 @@ class Partial:
         with io_errors(self.folder):
             self._record.unlink(missing_ok=True)
             self.data.unlink(missing_ok=True)
+
+    def tell_news(self) -> None:
+        """Files were adopted since this transfer began: it looks once more. Nothing if it has ended."""
+        with io_errors(self._news), contextlib.suppress(FileNotFoundError):
+            self._news.touch()
+
+    def has_news(self) -> bool:
+        """Whether files were adopted since this transfer looked for what is here."""
+        return self._news.exists()
+
+    def forget_news(self) -> None:
+        """It has looked. Only for whoever holds the lock."""
+        with io_errors(self._news):
+            self._news.unlink(missing_ok=True)
 
     def allocated(self) -> int:
         """Bytes of disk that `data` already takes."""

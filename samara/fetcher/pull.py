@@ -263,7 +263,8 @@ class _Pulling:
         """Whether the index need not be asked: nothing was ever kept here, or the blob's transfer has begun."""
         if file.inline is not None or self._home.blob(file.b3_hex).exists():
             return False
-        return Partial(self._home, file.b3_hex).data.exists() or not self._home.index.exists()
+        partial = Partial(self._home, file.b3_hex)
+        return (partial.data.exists() and not partial.has_news()) or not self._home.index.exists()
 
     def _adopt_store_file(self, file: ReleaseFile, path: Path) -> None:
         """A file in the store that the index doesn't vouch for: killed between rename and record, or damaged."""

@@ -1,7 +1,8 @@
 """`verify`: read every block of a release or a file again and hold it against the signed manifest.
 
-Changes nothing but the stamp: a file that proves right is recorded as verified now, one that doesn't is forgotten as a
-location, so that nobody seeds or runs it. Where the index can't be written that is said, and the answer is the same.
+Changes nothing but the stamp: a file that proves right is recorded as verified now, of one that doesn't only the place
+is remembered, for `repair`, so that nobody seeds or runs it. Where the index can't be written that is said, and the
+answer is the same.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def _verify_file(index: Index, file: ReleaseFile, reference: str, on_event: OnEv
 
 def _verify_path(home: Home, index: Index, path: Path, on_event: OnEvent) -> CheckedFile:
     known = index.location_at(path)
-    blobs = [known[0]] if known else [b.b3 for b in index.blobs_of_size(path.stat().st_size)]
+    if known is not None and not index.releases_of_blob(known[0]):
+        known = None  # merely found by `adopt`, maybe as a damaged copy of what a release has
+    blobs = [known[0]] if known else [b.b3 for b in index.blobs_of_size(path.stat().st_size) if b.is_released]
     in_store = known[1].in_store if known else False
     before = stamp_at(path)
     wrong: CheckedFile | None = None
@@ -97,8 +100,8 @@ def _recorded(
     try:
         if checked.ok and before is not None and stamp_at(path) == before:
             index.set_location(checked.blob, path, before, in_store=in_store, verified_at=time.time())
-        elif not checked.ok and index.location_at(path) is not None:
-            index.drop_location(path)
+        elif not checked.ok and (known := index.location_at(path)) is not None and known[0] == checked.blob:
+            index.doubt_location(path)
     except (StoreError, DiskFullError) as error:  # what was read is the answer, also where nothing can be written
         on_event(Warned(message=f"checked {path}, but that was not recorded: {error}"))
     return checked

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -286,7 +287,7 @@ class Index:
             blob_id = session.scalar(select(BlobRow.id).where(BlobRow.b3 == b3_raw(b3)))
             if blob_id is None:
                 raise StoreError(f"the index doesn't know blob {b3}")
-            session.execute(sa.delete(LocationRow).where(LocationRow.path == str(path)))
+            _drop_location(session, path, but=blob_id)
             session.add(
                 LocationRow(
                     blob_id=blob_id,
@@ -303,7 +304,7 @@ class Index:
     def drop_location(self, path: Path) -> None:
         """Forget a file that is gone or no longer holds its blob."""
         with self._write() as session:
-            session.execute(sa.delete(LocationRow).where(LocationRow.path == str(path)))
+            _drop_location(session, path)
 
     def location_at(self, path: Path) -> tuple[str, Location] | None:
         """(b3, location) recorded for one path."""
@@ -358,6 +359,36 @@ class Index:
             orphans = session.execute(sa.text("PRAGMA foreign_key_check")).all()
         found = [] if rows == ["ok"] else rows
         return (*found, *(f"row {row[1]} of {row[0]} points at nothing in {row[2]}" for row in orphans[:20]))
+
+    # -- files that were merely found (`samara adopt`) --------------------------------------------------------------
+
+    def add_found_blob(self, b3: str, sha256: str, size: int, layout: str, blocks: Sequence[Block]) -> None:
+        """Record what a file of no known release holds, so that its blocks are found. `size`: bytes. Idempotent.
+
+        It is forgotten with its last location, and described anew by the first release that has it.
+        """
+        with self._write() as session:
+            if session.scalar(select(BlobRow.id).where(BlobRow.b3 == b3_raw(b3))) is None:
+                _new_blob(session, b3, sha256, size, layout, blocks)
+
+    def doubt_location(self, path: Path) -> None:
+        """A file no longer holds its blob whole: it is nobody's copy any more, but remembered as the place to mend."""
+        with self._write() as session:
+            nothing = {"size": 0, "mtime_ns": 0, "inode": 0, "verified_at": 0.0}
+            session.execute(sa.update(LocationRow).where(LocationRow.path == str(path)).values(nothing))
+
+    def places_below(self, path: Path) -> tuple[Path, ...]:
+        """The recorded locations outside the store that are `path` or lie below it, whether they exist or not."""
+        prefix = str(path).rstrip("/\\") + os.sep
+        with self._read() as session:
+            rows = session.scalars(
+                select(LocationRow.path)
+                .where(sa.not_(LocationRow.in_store))
+                .where(sa.or_(LocationRow.path == str(path), LocationRow.path.startswith(prefix, autoescape=True)))
+                .order_by(LocationRow.path)
+            )
+            # SQLite's LIKE takes capitals and small letters for the same
+            return tuple(_path(text) for text in rows if text == str(path) or text.startswith(prefix))
 
     @contextlib.contextmanager
     def _read(self) -> Iterator[Session]:
@@ -482,18 +513,12 @@ def _use_wal(connection: sqlite3.Connection, lock_wait: float) -> None:
 
 def _blob_row(session: Session, file: ReleaseFile) -> BlobRow:
     row = session.scalar(select(BlobRow).where(BlobRow.b3 == b3_raw(file.b3)))
-    if row is not None:
-        return row
-    row = BlobRow(b3=b3_raw(file.b3), sha256=sha256_raw(file.sha256), size=file.size, layout=file.layout)
-    session.add(row)
-    session.flush()
-    session.execute(
-        sa.insert(BlockRow),
-        [
-            {"blob_id": row.id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
-            for b in file.blocks
-        ],
-    )
+    if row is None:
+        return _new_blob(session, file.b3, file.sha256, file.size, file.layout, file.blocks)
+    if not _is_in_a_release(session, row.id):  # found by `adopt`, cut as we saw fit: a release knows better
+        row.sha256, row.size, row.layout = sha256_raw(file.sha256), file.size, file.layout
+        session.execute(sa.delete(BlockRow).where(BlockRow.blob_id == row.id))
+        _add_blocks(session, row, file.blocks)
     return row
 
 
@@ -604,3 +629,40 @@ def _path(text: str) -> Path:
     if "\0" in _text(text):
         raise ValueError("a path with a zero byte")
     return Path(text)
+
+
+def _new_blob(
+    session: Session, b3: str, sha256: str, size: int, layout: str, blocks: Sequence[Block]
+) -> BlobRow:  # fmt: skip
+    row = BlobRow(b3=b3_raw(b3), sha256=sha256_raw(sha256), size=size, layout=layout)
+    session.add(row)
+    session.flush()
+    _add_blocks(session, row, blocks)
+    return row
+
+
+def _add_blocks(session: Session, row: BlobRow, blocks: Sequence[Block]) -> None:
+    session.execute(
+        sa.insert(BlockRow),
+        [
+            {"blob_id": row.id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
+            for b in blocks
+        ],
+    )
+
+
+def _is_in_a_release(session: Session, blob_id: int) -> bool:
+    return session.scalar(select(FileRow.id).where(FileRow.blob_id == blob_id).limit(1)) is not None
+
+
+def _drop_location(session: Session, path: Path, *, but: int | None = None) -> None:
+    """Forget a location, and with its last one a blob that was merely found; not blob `but`, which gets another."""
+    blob_id = session.scalar(select(LocationRow.blob_id).where(LocationRow.path == str(path)))
+    if blob_id is None:
+        return
+    session.execute(sa.delete(LocationRow).where(LocationRow.path == str(path)))
+    elsewhere = session.scalar(select(LocationRow.id).where(LocationRow.blob_id == blob_id).limit(1))
+    if blob_id == but or elsewhere is not None or _is_in_a_release(session, blob_id):
+        return
+    session.execute(sa.delete(BlockRow).where(BlockRow.blob_id == blob_id))
+    session.execute(sa.delete(BlobRow).where(BlobRow.id == blob_id))

@@ -45,6 +45,11 @@ class BlobRecord:
         """The torrent to seed it by; None if no release names one."""
         return self.torrents[0] if self.torrents else None
 
+    @property
+    def is_released(self) -> bool:
+        """Whether a release known here has it; else it is only what `samara adopt` found in a file."""
+        return self.file_name is not None
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:

@@ -311,8 +311,8 @@ def _blob_at(index: Index, file: Path, stop: threading.Event, on_event: OnEvent)
     stamp = stamp_at(file)
     known = index.location_at(file)
     if known is not None and stamp == known[1].stamp:
-        return known[0]
-    if stamp is not None and not index.blobs_of_size(stamp.size):
+        return known[0] if _is_released(index, known[0]) else None
+    if stamp is not None and not any(blob.is_released for blob in index.blobs_of_size(stamp.size)):
         return None
     with open_source(file) as opened:
         size = os.fstat(opened.fileno()).st_size
@@ -325,7 +325,12 @@ def _blob_at(index: Index, file: Path, stop: threading.Event, on_event: OnEvent)
 
         hashes = hash_file(file, describe(opened, size).block_sizes, fd=opened.fileno(), on_progress=reading)
     b3 = b3_text(hashes.b3)
-    if index.blob(b3) is None:
+    if not _is_released(index, b3):
         return None
     index.set_location(b3, file, hashes.stamp, in_store=False, verified_at=time.time())
     return b3
+
+
+def _is_released(index: Index, b3: str) -> bool:
+    blob = index.blob(b3)
+    return blob is not None and blob.is_released
