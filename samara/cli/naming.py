@@ -29,6 +29,16 @@ def asking_options(function: F) -> F:
     )(function)
 
 
+def check_sources(sources: tuple[str, ...]) -> tuple[str, ...]:
+    """What was typed after --from, or UsageError: a wrong word there must not pass for a source that is away."""
+    from samara.fetcher.catalogs import DHT_SOURCE, open_source
+
+    for text in sources:
+        if text != DHT_SOURCE:
+            open_source(text)
+    return sources
+
+
 @contextlib.contextmanager
 def publisher_asking(
     home: Home, *, sources: tuple[str, ...], dht_nodes: tuple[str, ...], on_event: OnEvent
@@ -42,7 +52,7 @@ def publisher_asking(
     with Session(home, options, on_event=on_event) as session:
         yield Asking(
             now=datetime.now(UTC),
-            sources=(*sources, *((DHT_SOURCE,) if dht_nodes else ())),
+            sources=(*check_sources(sources), *((DHT_SOURCE,) if dht_nodes else ())),
             finder=session.finder,
             on_event=on_event,
         )

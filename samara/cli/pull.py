@@ -9,6 +9,7 @@ import click
 
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
+from samara.cli.naming import check_sources
 from samara.cli.network import network_options, swarm_options
 from samara.cli.progress import Progress
 from samara.cli.signals import terminate_like_ctrl_c
@@ -87,7 +88,7 @@ def command(
         mirrors=not p2p_only,
         peer_to_peer=not mirror_only,
         to=to,
-        sources=sources,
+        sources=check_sources(sources),
         include=include,
         exclude=exclude,
         adopt=adopt,

@@ -119,3 +119,10 @@ def test_a_publisher_that_came_while_nobody_was_there_is_not_asked_for(samara: S
         assert len(told().pointers) == 2
     assert asked == []
     assert any("can't be found by its name alone" in line for line in said)
+
+
+@pytest.mark.parametrize("command", ["pull acme/tiny:v1", "publish tiny.txt --as acme/tiny:v2", "publisher sync acme"])
+@pytest.mark.parametrize("source", ["ftp://example.org/acme", "file:///tmp", "dht:somebody"])
+def test_a_word_that_is_no_source_is_a_usage_error(samara: Samara, identity: str, command: str, source: str) -> None:
+    done = samara(*command.split(), "--from", source, code=ExitCode.USAGE)
+    assert "not a source of catalogs" in done.err
