@@ -46,7 +46,7 @@ def ensure_venv(*extras: str) -> Path:
     if done.get("digest") == digest and set(extras) <= set(done["extras"]) and python_in(VENV).exists():
         return python_in(VENV)
     wanted = sorted({*extras, *(done["extras"] if done.get("digest") == digest else ())})
-    print(f"installing into {VENV} ({', '.join(wanted)}; about a minute the first time) ...")
+    print(f"installing into {VENV} ({''.join(f'{name}, ' for name in wanted)}about a minute the first time) ...")
     started = time.monotonic()
     STAMP.unlink(missing_ok=True)
     if done.get("digest") != digest:

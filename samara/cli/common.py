@@ -16,7 +16,7 @@ import click
 
 from samara.cli.text import clean, json_line
 from samara.schemas.errors import ExitCode, SamaraError
-from samara.schemas.events import Note, Warned
+from samara.schemas.events import Event, Note, Warned
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,6 +53,13 @@ class Screen:
         else:
             sys.stderr.write(f"{self.style('warning:', fg='yellow')} {clean(message)}\n")
         sys.stderr.flush()
+
+    def hear(self, event: Event) -> None:
+        """Notes and warnings of work that is too short for progress."""
+        if isinstance(event, Warned):
+            self.warn(event.message)
+        elif isinstance(event, Note):
+            self.note(event.message)
 
     def failure(self, error: SamaraError) -> None:
         """One clear message on stderr; with --json also the result object."""

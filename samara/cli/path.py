@@ -20,7 +20,7 @@ def command(reference: str) -> None:
     """Print the path of each verified file of a release that is here."""
     from samara.fetcher.local import locate
 
-    found = locate(Home.find(), reference)
+    found = locate(Home.find(), reference, on_event=screen.hear)
     screen.result(
         {
             "reference": found.reference,

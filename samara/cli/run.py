@@ -47,7 +47,7 @@ def command(
     from samara.runner.engine import Engine
     from samara.runner.options import EngineOptions
 
-    found = locate(Home.find(), reference)
+    found = locate(Home.find(), reference, on_event=screen.hear)
     files = {f.file.path: f.path for f in found.files if f.file.role == Role.WEIGHTS and f.file.gguf is not None}
     model = files[choose_model(tuple(files), chosen, reference)]
     options = EngineOptions(model=model) if threads is None else EngineOptions(model=model, threads=threads)

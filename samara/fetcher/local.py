@@ -10,6 +10,7 @@ from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import last_seen, whole_copy
 from samara.schemas.errors import NotFoundError
+from samara.schemas.events import Note, OnEvent, ignore
 from samara.schemas.manifest import ReleaseFile
 from samara.schemas.references import parse_reference
 
@@ -30,14 +31,16 @@ class LocalRelease:
     files: tuple[LocalFile, ...]
 
 
-def locate(home: Home, reference: str) -> LocalRelease:
+def locate(home: Home, reference: str, *, on_event: OnEvent = ignore) -> LocalRelease:
     """Where each file of the release lies, its stamp unchanged since it was verified.
 
-    Raises NotFoundError naming the command that would fetch or check what is missing, TrustError, UsageError.
+    Says whose name it is, and what this machine knows of its freshness. Raises NotFoundError naming the command that
+    would fetch or check what is missing, TrustError, UsageError.
     """
     parsed = parse_reference(reference)
     with open_index(home, reference) as index:
-        resolved = resolve_reference(home, index, parsed)
+        resolved = resolve_reference(home, index, parsed, on_event=on_event)
+        on_event(Note(message=resolved.says))
         release = resolved.release
         view = home.models / resolved.alias / release.model / release.tag
         files = tuple(

@@ -113,7 +113,9 @@ def resolve_reference(home: Home, index: Index, reference: Reference, *, on_even
     if listed is not None and entry is not None:
         if entry.retracted is not None:
             on_event(Warned(message=f"{pin.alias} has withdrawn {reference}: {entry.retracted}"))
-        return replace(listed, tag=tag)
+        return replace(
+            listed, tag=tag, says=f"{pin.alias} is {pin.short}…; its catalog, as known here, lists this release"
+        )
     stored = index.release(pin.identity, reference.model, tag)
     if stored is None:
         raise unknown(str(reference))

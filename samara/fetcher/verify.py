@@ -34,6 +34,7 @@ def verify(home: Home, target: str, *, on_event: OnEvent = ignore) -> tuple[Chec
     if looks_like_reference(target) and not Path(target).exists():
         with open_index(home, target) as index:
             resolved = resolve_reference(home, index, parse_reference(target), on_event=on_event)
+            on_event(Note(message=resolved.says))
             return tuple(_verify_file(index, file, resolved.reference, on_event) for file in resolved.release.files)
     open_source(target).close()  # says what is wrong with the path
     if target.endswith(SUFFIX):
