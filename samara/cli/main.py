@@ -33,7 +33,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bundle": ("samara.cli.bundle", "Carry releases to machines that no network reaches."),
     "path": ("samara.cli.path", "Print where a release's verified files lie."),
     "run": ("samara.cli.run", "Run a model that is here."),
+    "ls": ("samara.cli.ls", "List the releases known here, and what of each is here."),
+    "du": ("samara.cli.du", "Print what takes how much room."),
+    "rm": ("samara.cli.rm", "Forget releases on this machine."),
     "verify": ("samara.cli.verify", "Read every block of a release or file again."),
+    "repair": ("samara.cli.repair", "Replace what is wrong in a release's files."),
     "audit": ("samara.cli.audit", "Check signatures, index, blocks and leftovers of the whole store."),
 }
 

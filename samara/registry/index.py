@@ -12,7 +12,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from samara.registry import schema
 from samara.registry.durable import io_errors
+from samara.registry.holdings import Holdings, forget, held_releases, is_needed
 from samara.registry.home import Home
 from samara.registry.records import BlobRecord, Counts, Location, StoredRelease
 from samara.registry.tables import (
@@ -359,6 +360,45 @@ class Index:
             orphans = session.execute(sa.text("PRAGMA foreign_key_check")).all()
         found = [] if rows == ["ok"] else rows
         return (*found, *(f"row {row[1]} of {row[0]} points at nothing in {row[2]}" for row in orphans[:20]))
+
+    # -- space: what needs what, and forgetting (rows and rules: samara.registry.holdings) -------------------------
+
+    def holdings(self) -> Holdings:
+        """Every release, where blobs lie and which transfers are noted, as of one moment."""
+        with self._read() as session:
+            rows = session.execute(
+                select(BlobRow.b3, LocationRow)
+                .join(LocationRow, LocationRow.blob_id == BlobRow.id)
+                .order_by(LocationRow.id)
+            )
+            places: dict[str, tuple[Location, ...]] = {}
+            for raw, row in rows:
+                b3 = _digest(raw)
+                places[b3] = (*places.get(b3, ()), _location(row))
+            partials = session.scalars(select(BlobRow.b3).join(PartialRow, PartialRow.blob_id == BlobRow.id))
+            return Holdings(
+                releases=held_releases(session), locations=places, partials=frozenset(map(_digest, partials))
+            )
+
+    def forget_release(self, manifest: str) -> tuple[str, ...] | None:
+        """Forget a release; the blobs (b3 text) that no release needs any more. None if it wasn't known.
+
+        Their rows, files in place included, go with it. Names and bytes are the caller's to remove, after this.
+        """
+        with self._write() as session:
+            return forget(session, manifest)
+
+    def unless_needed(self, b3: str, remove: Callable[[], None]) -> bool:
+        """Call `remove` if no release needs this blob; whether it was called.
+
+        Nobody can record a release meanwhile: whoever pulls one either did so before, and the blob stays, or does so
+        after, and finds no file.
+        """
+        with self._write() as session:
+            if is_needed(session, b3):
+                return False
+            remove()
+            return True
 
     # -- files that were merely found (`samara adopt`) --------------------------------------------------------------
 
