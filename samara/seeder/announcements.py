@@ -8,6 +8,7 @@ are signed again at half of their time, when the online key can be opened withou
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,8 @@ from samara.schemas.pointer import Pointer
 from samara.schemas.release_file import ReleaseBundle, pack_release_object, release_object_name, release_torrent
 from samara.seeder.announce import Announcement, SmallFile
 
+KEPT = 7200.0  # seconds that a pointer to an older catalog may still be found (BEP 44)
+MOST_KEPT = 4  # catalogs of one publisher given at once
 REFRESH_TRY_EVERY = 3600.0  # seconds between tries to sign a catalog again that is past half of its time
 NOTHING = Announcement(files=(), pointers=())
 
@@ -63,6 +66,7 @@ class Announcements:
         self._last = NOTHING
         self._next_refresh = float("-inf")
         self._complained: set[str] = set()
+        self._recent: dict[tuple[str, str], tuple[float, SmallFile]] = {}  # by identity and infohash
 
     def __call__(self) -> Announcement:
         """What to announce now. Complains of what can't be, and leaves it out."""
@@ -114,13 +118,27 @@ class Announcements:
             torrent = small_torrent(name, bundle)
             files[identity] = SmallFile(name=ROOT_V1_NAME, data=state.chain.roots[0])
             files[torrent.v2] = SmallFile(name=name, data=bundle)
+            self._keep(identity, torrent.v2, files[torrent.v2])
             files.update(self._release_objects(state))
             if identity in own:
                 pointer = Pointer(
                     bundle=torrent.v2, length=torrent.size, timestamp_version=state.catalog.versions["timestamp"]
                 )
                 pointers += [(seed, pointer) for seed in self._beacon_seeds(own[identity])]
+        now = time.monotonic()
+        for (_, v2), (until, old) in self._recent.items():
+            if until > now:
+                files.setdefault(v2, old)
         return Announcement(files=tuple(files.values()), pointers=tuple(pointers))
+
+    def _keep(self, identity: str, v2: str, bundle: SmallFile) -> None:
+        """Go on giving a catalog for a while after the next one: some still hear the pointer to it."""
+        now = time.monotonic()
+        self._recent = {key: kept for key, kept in self._recent.items() if kept[0] > now}
+        self._recent[identity, v2] = (now + KEPT, bundle)
+        mine = [key for key in self._recent if key[0] == identity]
+        for key in mine[:-MOST_KEPT]:
+            del self._recent[key]
 
     def _release_objects(self, state: CatalogState) -> Iterator[tuple[str, SmallFile]]:
         """Of what the catalog lists, whatever the index holds, byte for byte as it was listed; by infohash."""

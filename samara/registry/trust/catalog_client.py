@@ -13,7 +13,10 @@ time seen), a lost file lowers no version, and one version with two contents is 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -40,6 +43,8 @@ from samara.schemas.metadata_bundle import (
 )
 from samara.schemas.release_file import MAX_ROOT_BYTES
 
+SCRATCH_PREFIX = "samara-trust-"
+SCRATCH_SECONDS = 3600.0  # after that a scratch folder was left by a process that was killed
 SEEN_FORMAT = "samara-seen-1"
 _MAX_SEEN_BYTES = 256 * 1024
 _KEPT = 64  # timestamps and acceptances remembered
@@ -215,7 +220,8 @@ class CatalogClient:
 
     def _run(self, source: MetadataSource, moment: datetime) -> CatalogState:
         before = self._stored_bundle()
-        with tempfile.TemporaryDirectory(prefix="samara-trust-", ignore_cleanup_errors=True) as scratch:
+        _sweep_scratch()
+        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True) as scratch:
             folder = Path(scratch)
             bootstrap = self._lay_out(folder, source, before)
             try:
@@ -348,6 +354,16 @@ class _Watched:
             data += piece
             yield piece
         self.timestamp = data
+
+
+def _sweep_scratch() -> None:
+    """Remove scratch folders of processes that were killed."""
+    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            if entry.name.startswith(SCRATCH_PREFIX) and entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < time.time() - SCRATCH_SECONDS:
+                        shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _roots_in(history: Path) -> Iterator[bytes]:

@@ -122,7 +122,7 @@ def refuse_fork(mine: CatalogState | None, theirs: CatalogState, source: str, na
         f"{source} has {'a newer' if there != here else 'another'} catalog of {name} than this machine: somebody"
         " published elsewhere",
         expected=f"at most version {here}" if there != here else f"version {here} as it is here",
-        actual=f"version {there}", next_step=f"take it over first: samara publisher sync {name}",
+        actual=f"version {there}", next_step=f"take it over first: samara publisher sync {name} (--from {source})",
     )  # fmt: skip
 
 

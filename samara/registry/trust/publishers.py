@@ -288,7 +288,11 @@ def list_publishers(home: Home) -> tuple[str, ...]:
 def find_publisher(home: Home, identity: str) -> Publisher | None:
     """The publisher of this machine that has an identity, under whatever name; None if none has."""
     for name in list_publishers(home):
-        if _read_state(home.keys / name / _STATE_FILE).identity == identity:
+        try:
+            found = _read_state(home.keys / name / _STATE_FILE).identity
+        except StoreError:  # whose that is can't be told; it must not stand in the way of the others
+            continue
+        if found == identity:
             return load_publisher(home, name)
     return None
 
