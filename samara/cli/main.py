@@ -36,8 +36,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("samara.cli.ls", "List the releases known here, and what of each is here."),
     "du": ("samara.cli.du", "Print what takes how much room."),
     "rm": ("samara.cli.rm", "Forget releases on this machine."),
+    "lock": ("samara.cli.lock", "Print a lockfile of releases, by digest."),
+    "prune": ("samara.cli.prune", "Remove releases by rules, and what nothing needs."),
     "verify": ("samara.cli.verify", "Read every block of a release or file again."),
-    "repair": ("samara.cli.repair", "Replace what is wrong in a release's files."),
     "audit": ("samara.cli.audit", "Check signatures, index, blocks and leftovers of the whole store."),
 }
 

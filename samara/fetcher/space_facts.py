@@ -291,7 +291,8 @@ def _empty_folders(home: Home) -> Iterator[StrayFact]:
     for room in (home.blobs, home.models):
         full: set[str] = set()
         for base, folders, names in os.walk(room, topdown=False):
-            if names or any(os.path.join(base, name) in full for name in folders):  # noqa: PTH118
+            is_temporary = Path(base).name.startswith(TEMPORARY_PREFIX)  # goes by itself, if it goes
+            if names or is_temporary or any(os.path.join(base, name) in full for name in folders):  # noqa: PTH118
                 full.add(base)
             elif Path(base) != room:
                 found = _look(Path(base))

@@ -279,3 +279,109 @@ class TestRm:
         assert "freed 1.0 MB" in done.out
         assert "no other release needs it" in done.out
         assert json.loads(json.dumps(done.out))
+
+
+def renewed(samara: Samara) -> None:
+    """Version 3, under the tag of version 1, is here too."""
+    samara.use("home")
+    random_file(samara.folder / "q8.bin", MIB, seed=7)
+    samara("publish", "q8.bin", "LICENSE", "--as", "acme/tiny:q8")
+    carry(samara, "acme/tiny:q8")
+
+
+class TestPrune:
+    def test_nothing_is_here(self, samara: Samara) -> None:
+        assert samara.json("prune", "--yes")["items"] == []
+        assert not samara.home.root.exists()
+
+    def test_by_default_it_is_a_plan(self, there: Samara) -> None:
+        renewed(there)
+        before = (held(there), stored(there), views(there))
+        done = there("prune", "--keep-latest", "1")
+        assert "--yes" in done.err
+        assert "would free 1.0 MB" in done.out
+        assert (held(there), stored(there), views(there)) == before
+
+    def test_older_versions_go(self, there: Samara) -> None:
+        renewed(there)
+        there("prune", "--keep-latest", "1", "--yes")
+        assert sorted(release.version for release in held(there)) == [2, 3]
+        assert rows(there)["acme/tiny:q8"]["state"] == rows(there)["acme/tiny:q4"]["state"] == "whole"
+        assert there.json("audit")["findings"] == []
+        assert there.json("prune", "--keep-latest", "1")["items"] == []
+
+    def test_never_what_a_name_means_now(self, there: Samara) -> None:
+        planned = there.json("prune", "--older-than", "0", "--keep-latest", "0")
+        assert [item for item in planned["items"] if item["kind"] == "release"] == []
+        assert {one["why"] for one in planned["keeps"]} == {"acme/tiny:q8 means it now", "acme/tiny:q4 means it now"}
+
+    def test_a_withdrawn_one_may_go(self, there: Samara) -> None:
+        there.use("home")
+        there("unpublish", "acme/tiny:q4")
+        carry(there, "acme/tiny:q8")
+        there("prune", "--older-than", "0", "--yes")
+        assert [release.tag for release in held(there)] == ["q8"]
+
+    def test_never_what_a_lockfile_names(self, there: Samara) -> None:
+        (there.folder / "samara.lock").write_text(there("lock", "acme/tiny:q8", "acme/tiny:q4").out)
+        renewed(there)
+        planned = there.json("prune", "--keep-latest", "1", "--lockfile", "samara.lock")
+        assert planned["items"] == []
+        assert there("prune", "--keep-latest", "1", "--lockfile", "samara.lock").err.count("nothing to remove") == 1
+
+    def test_never_what_it_is_told_to_keep(self, there: Samara) -> None:
+        renewed(there)
+        old = min(held(there), key=lambda release: release.version).manifest
+        assert there.json("prune", "--keep-latest", "1", "--keep", f"acme/tiny@{old}")["items"] == []
+        there("prune", "--keep-latest", "1", "--keep", "acme/tiny:typo", "--yes", code=ExitCode.NOT_FOUND)
+        assert len(held(there)) == 3
+
+    @pytest.mark.parametrize(
+        "text", ["", "{}", '{"format": "samara-lock-1"}', '{"format":"samara-lock-1","releases":[1]}']
+    )
+    def test_half_a_lockfile_is_none(self, there: Samara, text: str) -> None:
+        (there.folder / "samara.lock").write_text(text)
+        there("prune", "--lockfile", "samara.lock", "--yes", code=ExitCode.INTEGRITY)
+        there("prune", "--lockfile", "missing.lock", "--yes", code=ExitCode.NOT_FOUND)
+
+    def test_arguments_that_cant_be_meant(self, there: Samara) -> None:
+        there("prune", "--yes", "--dry-run", code=ExitCode.USAGE)
+        there("prune", "--keep-latest", "-1", code=ExitCode.USAGE)
+
+    def test_leftovers_when_they_are_old(self, there: Samara) -> None:
+        home = there.home
+        left = [home.root / ".samara-tmp-0011223344556677", home.blobs / "aa" / ".samara-tmp-0011223344556677"]
+        for path in left:
+            path.parent.mkdir(exist_ok=True)
+            path.mkdir()
+        (home.models / "acme" / "gone" / "x").mkdir(parents=True)
+        assert [item["kind"] for item in there.json("prune")["items"]] == []
+        for path in (*left, home.models / "acme" / "gone"):
+            aged(path, 2)
+        assert sorted(item["kind"] for item in there.json("prune", "--yes")["items"]) == [
+            "folder", "folder", "temporary", "temporary",
+        ]  # fmt: skip
+        assert leftovers(home) == []
+        assert not (home.models / "acme" / "gone").exists()
+
+    def test_keys_and_trust_are_never_touched(self, there: Samara) -> None:
+        there.use("home")
+        before = {path for room in (there.home.keys, there.home.trust) for path in aged(room, 1000).rglob("*")}
+        there("prune", "--older-than", "0", "--keep-latest", "0", "--yes")
+        assert before == {path for room in (there.home.keys, there.home.trust) for path in room.rglob("*")}
+        assert before
+        assert len(held(there)) == 2
+
+    def test_the_highest_own_version_stays_to_count_from(self, published: Samara) -> None:
+        published("unpublish", "acme/tiny:q4")
+        planned = published.json("prune", "--older-than", "0")
+        assert "yours, and the next version is counted from it" in {one["why"] for one in planned["keeps"]}
+
+
+class TestLock:
+    def test_it_names_by_digest(self, there: Samara) -> None:
+        (locked,) = there.json("lock", "acme/tiny:q8")["releases"]
+        q8 = tagged(there, "q8")
+        assert locked == {"reference": "acme/tiny:q8", "identity": q8.identity, "manifest": q8.manifest}
+        assert json.loads(there("lock", "acme/tiny:q8").out)["format"] == "samara-lock-1"
+        there("lock", "acme/tiny:f16", code=ExitCode.NOT_FOUND)
