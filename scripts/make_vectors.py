@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the test vectors of docs/manifest-spec.md to tests/vectors/, and the spec's worked example into the spec.
+"""Writes the test vectors of docs/manifest-spec.md and docs/names-spec.md to tests/vectors/, and the
+worked example into the first of them.
 
     python scripts/make_vectors.py
 
@@ -24,20 +25,30 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from samara.registry.home import Home
+from samara.registry.trust.catalogs import write_catalog
 from samara.registry.trust.identity import ROOT_V1_NAME, identity_of, infohash_of, root_magnet
 from samara.registry.trust.keys import SecretKey, open_key, seal_key
+from samara.registry.trust.own_catalog import own_catalog
 from samara.registry.trust.publishers import Publisher, install_publisher
 from samara.registry.trust.recovery import KeyRecord, Recovery
 from samara.registry.trust.roots import first_root_plan, write_root
-from samara.schemas.bittorrent import parse_blob_torrent, piece_length_for, single_leaf_v2_info
+from samara.schemas.bittorrent import (
+    info_bytes,
+    parse_blob_torrent,
+    piece_length_for,
+    single_leaf_v2_info,
+    small_torrent,
+)
 from samara.schemas.digests import b3, b3_text
 from samara.schemas.envelope import PAYLOAD_TYPE
 from samara.schemas.gguf import GgufHeader, KeySpan, TensorSpan
 from samara.schemas.gguf_constants import TENSOR_TYPES
 from samara.schemas.layouts import Layout, block_sizes
 from samara.schemas.manifest import Release, ReleaseFile
+from samara.schemas.metadata_bundle import MetadataBundle, pack_metadata
+from samara.schemas.pointer import SALT, Pointer, pack_pointer
 from samara.schemas.references import parse_reference
-from samara.schemas.release_file import ReleaseBundle, unpack_release
+from samara.schemas.release_file import ReleaseBundle, pack_release_object, release_torrent, unpack_release
 from samara.seeder.gguf_facts import read_gguf
 from samara.seeder.hashing import hash_file
 from samara.seeder.publish import Description, publish
@@ -68,10 +79,11 @@ def main() -> None:
 
 def vectors() -> dict[str, bytes]:
     """File name → content of everything in tests/vectors/ that is made rather than written."""
-    release_file, example = worked_example()
+    release_file, example, named = worked_example()
     return {
         "example.samara": release_file,
         "example.json": (json.dumps(example, indent=1, ensure_ascii=False) + "\n").encode(),
+        "names.json": (json.dumps(named, indent=1, ensure_ascii=False) + "\n").encode(),
         "identities.json": as_lines(identity_cases()),
         "layouts.json": as_lines(layout_cases()),
         "torrents.json": as_lines(torrent_cases()),
@@ -87,8 +99,8 @@ def as_lines(cases: Iterable[dict[str, Any]]) -> bytes:
 # -- the worked example ------------------------------------------------------------------------------------------------
 
 
-def worked_example() -> tuple[bytes, dict[str, Any]]:
-    """The `.samara` file of a release of two files, and every value on the way to it."""
+def worked_example() -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+    """The `.samara` file of a release of two files, every value on the way to it, and what its name leads to."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "LICENSE").write_bytes(LICENCE)
@@ -104,18 +116,26 @@ def worked_example() -> tuple[bytes, dict[str, Any]]:
             now=NOW,
         )
         packed = done.release_file.read_bytes()
+        listed = own_catalog(publisher)
+    assert listed is not None  # signed by the clock: not the same on every day
+    catalog = write_catalog(publisher.chain, listed.catalog.entries, None, signers=[example_keys()["online"]], now=NOW)
     bundle = unpack_release(packed)
     keys = example_keys()
-    return packed, {
-        "about": "The worked example of docs/manifest-spec.md. The seeds are public: for tests only.",
-        "created": NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "keys": {
-            use: {"seed": SEEDS[use].hex(), "public": key.public.hex(), "keyid": key.keyid} for use, key in keys.items()
+    return (
+        packed,
+        {
+            "about": "The worked example of docs/manifest-spec.md. The seeds are public: for tests only.",
+            "created": NOW.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "keys": {
+                use: {"seed": SEEDS[use].hex(), "public": key.public.hex(), "keyid": key.keyid}
+                for use, key in keys.items()
+            },
+            "root": root_values(publisher),
+            "files": [file_values(file, bundle) for file in done.release.files],
+            "manifest": manifest_values(done.release, bundle),
         },
-        "root": root_values(publisher),
-        "files": [file_values(file, bundle) for file in done.release.files],
-        "manifest": manifest_values(done.release, bundle),
-    }
+        name_values(done.release, bundle, catalog),
+    )
 
 
 def example_keys() -> dict[str, SecretKey]:
@@ -207,6 +227,52 @@ def manifest_values(release: Release, bundle: ReleaseBundle) -> dict[str, Any]:
         "signature": signature.sig.hex(),
         "uri": release.uri,
     }
+
+
+def name_values(release: Release, bundle: ReleaseBundle, catalog: MetadataBundle) -> dict[str, Any]:
+    """The publisher's catalog after this one release, and everything that leads to it and from it."""
+    metadata = pack_metadata(catalog)
+    swarm = small_torrent(f"{release.identity}.metadata", metadata)
+    pointer = pack_pointer(Pointer(bundle=swarm.v2, length=swarm.size, timestamp_version=1))
+    signed = b"4:salt%d:%s3:seqi1e1:v%d:%s" % (len(SALT), SALT, len(pointer), pointer)
+    beacon = Ed25519PrivateKey.from_private_bytes(SEEDS["beacon"])
+    released = release_torrent(bundle)
+    return {
+        "about": "The catalog of docs/manifest-spec.md's worked example, as docs/names-spec.md says. For tests only.",
+        "name": release.uri,
+        "timestamp": catalog.timestamp.decode(),
+        "snapshot": catalog.snapshot.decode(),
+        "targets": catalog.targets.decode(),
+        "bundle": {
+            "name": swarm.name,
+            "length": swarm.size,
+            "sha256": hashlib.sha256(metadata).hexdigest(),
+            "info": info_bytes(swarm.data).hex(),
+            "infohash": swarm.v2,
+        },
+        "pointer": {
+            "salt": SALT.decode(),
+            "value": pointer.hex(),
+            "seq": 1,
+            "signed": signed.hex(),
+            "signature": beacon.sign(signed).hex(),
+        },
+        "release": {
+            "name": released.name,
+            "length": released.size,
+            "sha256": hashlib.sha256(pack_release_object(bundle)).hexdigest(),
+            "info": info_bytes(released.data).hex(),
+            "infohash": released.v2,
+        },
+        "magnet": release.files[0].magnet_of(manifest=release.digest, release=released.v2),
+        "small_files": [small_file_case(size) for size in (1, 16_384, 16_385, 32_768, 49_153, 1_000_000)],
+    }
+
+
+def small_file_case(size: int) -> dict[str, Any]:
+    """A small file whose byte number i is i mod 251."""
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+    return {"name": "small", "size": size, "infohash": small_torrent("small", data).v2}
 
 
 # -- cases by themselves -----------------------------------------------------------------------------------------------
