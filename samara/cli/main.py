@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ls": ("samara.cli.ls", "List the releases known here, and what of each is here."),
     "du": ("samara.cli.du", "Print what takes how much room."),
     "rm": ("samara.cli.rm", "Forget releases on this machine."),
+    "export": ("samara.cli.export", "Give a release that is here to other programs."),
     "lock": ("samara.cli.lock", "Print a lockfile of releases, by digest."),
     "prune": ("samara.cli.prune", "Remove releases by rules, and what nothing needs."),
     "verify": ("samara.cli.verify", "Read every block of a release or file again."),
