@@ -38,7 +38,8 @@ _EXITS = (ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE
 def refresh(name: str, *, renew_root: bool, key_files: tuple[Path, ...]) -> None:
     """Sign NAME's catalog again, so that it doesn't expire; for cron. `samara seed` does it by itself.
 
-    The snapshot and timestamp last 30 days, targets and root a year.
+    The snapshot and timestamp last 30 days, targets and root a year. The root is renewed only by
+    --renew-root or a change of keys.
     """
     from samara.registry.trust.key_changes import renew_root as renew
     from samara.registry.trust.own_catalog import nothing, update_catalog

@@ -84,7 +84,8 @@ def remove_key(name: str, key: str, roles: tuple[str, ...], key_files: tuple[Pat
 def rotate(name: str, key: str, key_files: tuple[Path, ...]) -> None:
     """Replace KEY (root, online, beacon, … or the beginning of its id) by a new one, wherever it signs for NAME.
 
-    Run it when a key may have been stolen or seen. The identity stays; whoever trusts it follows by itself.
+    Run it when a key may have been stolen or seen. The identity stays; whoever trusts it follows by itself. When a key
+    for targets changes, names go on, and .samara files and magnet links made before no longer hold.
     """
     from samara.registry.trust.key_changes import rotate_key
     from samara.registry.trust.publishers import load_publisher

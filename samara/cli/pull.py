@@ -73,7 +73,7 @@ def command(
     give_up_after: float,
     **network: Any,
 ) -> None:
-    """Get a release by reference, .samara file or URL: verified block by block, resumed after anything.
+    """Get a release by reference, .samara file, URL or magnet link: verified block by block, resumed after anything.
 
     Interrupted, killed or out of disk: run the same command again.
     """

@@ -19,9 +19,10 @@ EXITS = (ExitCode.NOT_FOUND, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE)
 @click.argument("reference", metavar="PUBLISHER/MODEL:TAG")
 @click.option("--reason", required=True, metavar="TEXT", help="What people are told who ask for it.")
 def command(reference: str, reason: str) -> None:
-    """Mark a release as withdrawn: pulls of its name refuse with the reason, pinned pulls warn.
+    """Mark a release as withdrawn: pulls by name refuse with the reason, pulls by digest warn.
 
-    Nothing is deleted anywhere: who has it keeps it.
+    Every tag that means it is marked; its .samara file is refused where that is known. Nothing is deleted anywhere: who
+    has it keeps it.
     """
     withdraw(reference, reason)
 

@@ -37,7 +37,7 @@ class _Shown:
     examples="samara show acme/tiny:q8_0\nsamara show tiny.samara --json",
     exits=(ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.STORE),
 )
-@click.argument("source", metavar="REF|FILE|URL")
+@click.argument("source", metavar="REF|FILE|URL|MAGNET")
 def command(source: str) -> int:
     """Print a release and whether its signature is by a publisher you pinned.
 

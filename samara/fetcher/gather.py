@@ -1,7 +1,8 @@
 """Before a transfer asks anybody: bring what is here already into its partial, and record it.
 
-Looks once, when a partial has no record yet, and again whenever files to adopt are named. Crash order as everywhere:
-copied bytes → fdatasync → record. Killed before the record, the next run finds the copies by hashing pieces.
+Looks once, when a partial has no record yet, and again whenever files to adopt are named or were adopted since. Crash
+order as everywhere: copied bytes → fdatasync → record. Killed before the record, the next run finds the copies by
+hashing pieces.
 """
 
 from __future__ import annotations

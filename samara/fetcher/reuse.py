@@ -5,9 +5,10 @@ blobs, and in files that people point to (an older version, another program's ha
 the disk can by reference (`copy_file_range`), then read again and held against the manifest: a candidate is only a
 hint, so nothing here has to be believed, and a file that changes meanwhile costs nothing but its copies.
 
-    candidates(…)   digest → where such bytes may lie                        (looks)
-    plan_copies(…)  which block comes from where, each once                  (pure)
-    copy_blocks(…)  copy, verify, give the blocks that are proven            (works)
+    candidates_…(…)  digest → where such bytes may lie                       (looks)
+    plan_copies(…)   which block comes from where, each once                 (pure)
+    copy_blocks(…)   copy, verify, give the blocks that are proven           (works)
+    copy_remains(…)  of a half download of the same file also parts of blocks; what they are worth, pieces will tell
 """
 
 from __future__ import annotations

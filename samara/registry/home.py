@@ -16,7 +16,7 @@ ENV_HOME = "SAMARA_HOME"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The root folder and the names below it (layout: DESIGN "Store", docs/store.md)."""
+    """The root folder and the names below it (layout: docs/store.md)."""
 
     root: Path
 

@@ -193,8 +193,9 @@ class TestProduct:
 
     def publish(self, home: Home, publisher: Publisher, tag: str, words: str) -> str:
         done = publish(
-            home, [MODEL], parse_reference(f"acme/tiny:{tag}"), publisher, description=Description(description=words)
-        )
+            home, [MODEL], parse_reference(f"acme/tiny:{tag}"), publisher,
+            description=Description(description=words), output=home.root / "out.samara",
+        )  # fmt: skip
         return done.release.digest
 
     def announced(self, home: Home) -> tuple[dict[str, bytes], list[bytes]]:

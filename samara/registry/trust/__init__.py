@@ -17,6 +17,8 @@ cryptography; their objects and exceptions stop here.
     catalog_client  what this machine has seen of a catalog, and never goes back behind
     known           all of that for one machine
 
+    library         the foreign names, in one place; files, beacons: small tools
+
 Nothing here reads the clock (but for the age of leftovers), the network or the terminal: `now`, bytes and passphrases
 are arguments. This module imports nothing, so that naming one part doesn't cost the time of loading them all.
 """

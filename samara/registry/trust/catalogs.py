@@ -160,7 +160,7 @@ def is_signed_by(root: bytes, role: str, data: bytes) -> bool:
 
 
 def refresh_due(catalog: Catalog, now: datetime) -> bool:
-    """Whether a role that the online key signs has passed half of its time (DESIGN §4)."""
+    """Whether a role that the online key signs has passed half of its time."""
     return any(catalog.expiries[role] - now < lifetime / 2 for role, lifetime in LIFETIMES.items())
 
 
