@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lock": ("samara.cli.lock", "Print a lockfile of releases, by digest."),
     "prune": ("samara.cli.prune", "Remove releases by rules, and what nothing needs."),
     "verify": ("samara.cli.verify", "Read every block of a release or file again."),
+    "repair": ("samara.cli.repair", "Replace what is wrong in a release's files."),
     "audit": ("samara.cli.audit", "Check signatures, index, blocks and leftovers of the whole store."),
 }
 

@@ -35,7 +35,7 @@ def problem_of(file: CheckedFile) -> IntegrityError | None:
     """The first thing wrong with a checked file, as the error to show; None when all is right."""
     if file.bad:
         more = f" (and {len(file.bad) - 1} more)" if len(file.bad) > 1 else ""
-        return IntegrityError(f"{file.location}: {file.bad[0]}{more}", next_step="pull the release again to mend it")
+        return IntegrityError(f"{file.location}: {file.bad[0]}{more}", next_step=f"samara repair {file.location}")
     if not file.whole_matches:
         return IntegrityError(f"{file.location} is not {file.blob} although each block is right")
     return None

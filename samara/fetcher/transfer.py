@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from enum import StrEnum
 from pathlib import Path
@@ -70,8 +70,12 @@ class Transfer:
         mirrors: tuple[str, ...],
         peers_first: bool,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        publish: Callable[[Path], Path] | None = None,
         on_event: OnEvent,
     ) -> None:
+        """`publish`: what to do with the data once it is proven and durable, instead of making it the store's blob; it
+        gives the path where the blob then lies.
+        """
         self.file = file
         self.name = torrent.v2
         self.state = State.FETCHING
@@ -79,7 +83,7 @@ class Transfer:
         self.rejected: list[SourceRejected] = []
         self.ledger = SourceLedger()
         self.peers = 0
-        self._home = home
+        self._publish = publish or (lambda data: commit_blob(home, file.b3_hex, data))
         self._torrent = torrent
         self._partial = partial
         self._mirrors = mirrors
@@ -338,7 +342,7 @@ class Transfer:
             return bad
         self._record(range(self.file.piece_count), range(len(self.file.blocks)))
         self._on_event(Reached(point="before-rename"))
-        path = commit_blob(self._home, self.file.b3_hex, self._partial.data)
+        path = self._publish(self._partial.data)
         self._on_event(Reached(point="after-rename"))
         return path
 

@@ -130,6 +130,12 @@ def clone(source: Path, target: Path) -> None:
         fsync_folder(target.parent)
 
 
+def reflink(source: Path, target: Path) -> bool:
+    """A file of its own that shares `source`'s extents, durably; False, and no file, where the disk can't."""
+    with io_errors(target):
+        return _reflink(source, target)
+
+
 def link_view(home: Home, source: Path, relative: Path) -> Path:
     """models/<relative> → the blob at `source`: hard link, else symlink, else copy. Returns the view's path."""
     target = home.models / relative
