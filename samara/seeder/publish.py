@@ -25,15 +25,17 @@ from samara.registry.index import Index
 from samara.registry.progress import reporting
 from samara.registry.source_date import publishing_time
 from samara.registry.store import stamp_at
+from samara.registry.sweep import sweep, sweep_folder
 from samara.registry.trust.files import time_text
 from samara.registry.trust.keys import AskPassphrase, SecretKey
 from samara.registry.trust.own_catalog import listing, own_catalog, update_catalog
 from samara.registry.trust.publishers import Publisher
+from samara.registry.trust.signing import verify_envelope
 from samara.schemas.bittorrent import piece_length_for
 from samara.schemas.catalog import CatalogEntry
 from samara.schemas.digests import b3_text, sha256_text
-from samara.schemas.envelope import Envelope
-from samara.schemas.errors import IntegrityError, NotFoundError, UsageError
+from samara.schemas.envelope import MAX_SIGNATURES, Envelope
+from samara.schemas.errors import IntegrityError, NotFoundError, TrustError, UsageError
 from samara.schemas.events import HashProgress, Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import (
     INLINE_LIMIT,
@@ -136,6 +138,8 @@ def publish(
     words = _words(reference.model, reference.tag, publisher, description, time_text(publishing_time(now)), mirrors)
     target = output or Path.cwd() / f"{reference.model}-{reference.tag}{SUFFIX}"
     _check_target(target)
+    sweep(home, now=time.time())
+    sweep_folder(target.parent, now=time.time())
     check_newest()
     keys = publisher.online_keys(ask)  # a wrong passphrase should be noticed before a terabyte is hashed
     with Index.open(home) as index:
@@ -360,8 +364,22 @@ def _sign(
         old = parse_manifest(known.envelope.payload)
         same = predicate.model_copy(update={"version": old.version, "created": old.created})
         if build_payload(same, digests) == known.envelope.payload:
-            return known.envelope, False
+            return _signed_by_now(known.envelope, publisher, keys), False
     return publisher.sign(build_payload(predicate, digests), keys), True
+
+
+def _signed_by_now(envelope: Envelope, publisher: Publisher, keys: Sequence[SecretKey]) -> Envelope:
+    """The same release with a signature by the keys in force, if they were replaced since it was signed."""
+    try:
+        verify_envelope(envelope, publisher.chain)
+    except TrustError:
+        fresh = publisher.sign(envelope.payload, keys).signatures
+        ours = {one.keyid for one in fresh}
+        return Envelope(
+            payload=envelope.payload,
+            signatures=(*fresh, *(one for one in envelope.signatures if one.keyid not in ours))[:MAX_SIGNATURES],
+        )
+    return envelope
 
 
 def _still_the_same(hashed: Sequence[_HashedFile]) -> None:

@@ -664,3 +664,18 @@ def test_the_catalog_of_ones_own_machine_is_asked_too(tiny: Shelf) -> None:
     known = KnownCatalogs(tiny.home)
     state = current_catalog(known, known.trust.resolve("acme"), ask())
     assert state.catalog.versions["timestamp"] == 1
+
+
+def test_published_again_after_a_rotation_the_same_release_is_signed_by_the_new_key(
+    tmp_path: Path, home: Home, tiny: Shelf, site: Path
+) -> None:
+    rotate_key(tiny.home, tiny.publisher, "online", ask=None, now=clock())
+    publisher = load_publisher(tiny.home, "acme")
+    done = publish(
+        tiny.home, tiny.sources, parse_reference(tiny.reference), publisher, output=tmp_path / "again.samara"
+    )  # fmt: skip
+    assert (done.is_new, done.release.digest) == (False, tiny.release.digest)
+    alone = open_release(unpack_release(done.release_file.read_bytes()), TrustFolder(home.trust))
+    assert alone.release.digest == tiny.release.digest
+    written(tiny.home, publisher, site)
+    assert resolve(home, "acme/tiny:v1", ask(site)).release.digest == tiny.release.digest
