@@ -21,6 +21,7 @@ from samara.fetcher.reuse import (
     candidates_in_index,
     copy_blocks,
     copy_remains,
+    gaps,
     plan_copies,
 )
 from samara.registry.durable import io_errors, sync_data
@@ -100,8 +101,9 @@ def _bring(
         report = reporting(ReuseProgress, file.path, sum(copy.block.size for copy in copies), on_event)
         holding = {number for piece in found.pieces for number in piece_map.blocks_touching(piece)}
         proven = copy_blocks(copies, fd, holding=holding, on_progress=report)
+        unknown = [block for block in missing if block.index not in proven]
         for path in same:
-            copy_remains(path, [block for block in missing if block.index not in proven], fd)
+            copy_remains(path, gaps(unknown, found.pieces, torrent.hashes.piece_length), fd)
         with io_errors(partial.data):
             sync_data(fd)
     finally:

@@ -87,6 +87,14 @@ def straddling_leaves(
     return {piece: leaves for piece, leaves in found.items() if any(leaves)}
 
 
+def gaps(blocks: Iterable[Block], pieces: Container[int], piece_length: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of what lies in `blocks`, which aren't proven, and in none of `pieces`, which are claimed. Pure."""
+    for block in blocks:
+        for piece in range(block.offset // piece_length, (block.end - 1) // piece_length + 1):
+            if piece not in pieces:
+                yield max(block.offset, piece * piece_length), min(block.end, (piece + 1) * piece_length)
+
+
 def candidates_in_index(index: Index, blocks: Sequence[Block]) -> dict[bytes, list[Place]]:
     """Where blobs that lie here untouched have these blocks, by digest."""
     return {
@@ -114,17 +122,18 @@ def candidates_at_same_offset(path: Path, blocks: Iterable[Block]) -> dict[bytes
     return found
 
 
-def copy_remains(path: Path, blocks: Iterable[Block], target: int) -> None:
-    """What a half download of the very file has of blocks that it doesn't have whole: bytes, as they are.
+def copy_remains(path: Path, gaps: Iterable[tuple[int, int]], target: int) -> None:
+    """What a half download of the very file has in these gaps (start, end), of which nothing is known: bytes, as they
+    are.
 
     They are not proven; pieces among them will be, by their own hashes, when the partial is looked at. Raises
     DiskFullError or StoreError when the target can't be written.
     """
     with path.open("rb", buffering=0) as source:
         data = list(extents(source.fileno()))
-        for block in blocks:
+        for first, last in gaps:
             for start, end in data:
-                at, stop = max(start, block.offset), min(end, block.end)
+                at, stop = max(start, first), min(end, last)
                 if at < stop:
                     with contextlib.suppress(_ReadError):
                         try:

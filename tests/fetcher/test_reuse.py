@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from support.models import gguf
 from support.pulls import Pull, options, pulled
-from support.swarms import lying, seeding
+from support.swarms import lying, seeding, seeding_part
 from support.world import MIB, PIECE, Shelf, flip, one_blob, random_file, shelf, trusting_home
 
-from samara.fetcher.reuse import straddling_leaves
+from samara.fetcher.reuse import gaps, straddling_leaves
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import stamp_at
@@ -185,3 +185,30 @@ class TestLeaves:
     def test_neighbours_join(self) -> None:
         both = straddling_leaves(self.BLOCKS, [0, 1], 262_144, LEAF)
         assert sum(both[0]) == 150_000 // LEAF
+
+
+def test_what_is_claimed_is_never_written_over_by_somebodys_half_download(tmp_path: Path) -> None:
+    """The partial has half of a block, recorded; the adopted file has the block wrong just there."""
+    published = one_blob(tmp_path, 8 * MIB)
+    home = trusting_home(tmp_path / "home", published)
+    with seeding_part(published, 6) as peer:
+        error = Pull(home, published.file, options(peer.endpoint, give_up_after=0.5, checkpoint_seconds=0.05)).error()
+    assert isinstance(error, NetworkError)
+    wrong = random_file(tmp_path / "other.part", published.size, seed=1)
+    for piece in range(6):
+        flip(wrong, piece * PIECE + 100)
+    with seeding(published) as peer:
+        done = pulled(home, published.file, options(peer.endpoint, adopt=(wrong,)))
+    assert done.files[0].location.read_bytes() == published.source.read_bytes()
+    assert done.bytes_from_peers == 0
+    assert done.rejected == ()
+
+
+class TestGaps:
+    BLOCKS = blocks_of([(100, b""), (250, b""), (50, b"")])
+
+    def test_claimed_pieces_are_spared(self) -> None:
+        assert list(gaps(self.BLOCKS[1:2], {2}, 100)) == [(100, 200), (300, 350)]
+
+    def test_without_claims_it_is_the_blocks(self) -> None:
+        assert list(gaps(self.BLOCKS, (), 1000)) == [(0, 100), (100, 350), (350, 400)]
