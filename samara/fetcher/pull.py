@@ -27,6 +27,7 @@ from samara.fetcher.watch import Watch
 from samara.registry.durable import make_folder, write_durably
 from samara.registry.home import Home
 from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, seal, stamp_at, whole_copy
+from samara.registry.sweep import sweep, sweep_folder
 from samara.schemas.bittorrent import ParsedTorrent
 from samara.schemas.errors import IntegrityError, SamaraError, UsageError
 from samara.schemas.events import (
@@ -133,6 +134,9 @@ def pull(home: Home, source: str, options: PullOptions | None = None, *, on_even
     started = time.monotonic()
     options = options or PullOptions()
     home.prepare()
+    sweep(home, now=time.time())
+    if options.to is not None:
+        sweep_folder(options.to, now=time.time())
     if options.to is not None and options.to.resolve().is_relative_to(home.root.resolve()):
         raise UsageError(f"{options.to} lies inside the store", next_step="choose another folder for --to")
     with contextlib.ExitStack() as stack:

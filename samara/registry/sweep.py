@@ -26,7 +26,8 @@ AGE = 3600.0  # seconds that a leftover must have rested
 _ASIDE = re.compile(re.escape(TEMPORARY_PREFIX) + r"(bundle-)?[0-9a-f]{16}\Z")
 _IMPORT = TEMPORARY_PREFIX + "import"
 IMPORT_LOCK = "import.lock"
-_EMPTY_PARTIAL = {"lock"}
+_EMPTY_PARTIAL = {"lock", "news"}
+_DONE_PARTIAL = {"lock", "news", "record"}  # whatever else lies there somebody may need
 
 
 def sweep(home: Home, *, now: float) -> int:
@@ -92,7 +93,7 @@ def _empty_partials(home: Home, now: float) -> Iterator[Path]:
         if folder.name.startswith(TEMPORARY_PREFIX) or not folder.is_dir() or folder.is_symlink():
             continue
         names = {path.name for path in _entries(folder)}
-        is_done = "data" not in names and home.blob(folder.name).exists()
+        is_done = names <= _DONE_PARTIAL and home.blob(folder.name).exists()
         if (names <= _EMPTY_PARTIAL or is_done) and now - partial_touched(folder) >= AGE:
             yield folder
 

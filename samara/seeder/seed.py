@@ -21,6 +21,7 @@ from samara.registry.index import Index
 from samara.registry.progress import reporting
 from samara.registry.records import BlobRecord
 from samara.registry.store import stamp_at, whole_copy
+from samara.registry.sweep import sweep
 from samara.registry.trust.keys import AskPassphrase
 from samara.schemas.bittorrent import parse_blob_torrent
 from samara.schemas.digests import b3_hex, b3_text
@@ -139,6 +140,7 @@ def seed(
     can't listen.
     """
     stop = stop or threading.Event()
+    sweep(home, now=time.time())
     with Index.open(home) as index:
         try:
             only = _blobs_at(index, paths, stop, on_event) if paths else None

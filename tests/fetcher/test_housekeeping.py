@@ -275,8 +275,10 @@ def test_nothing_that_came_just_now_goes_as_a_leftover(data: st.DataObject) -> N
     facts = data.draw(worlds())
     plan = plan_prune(facts, Rules(), now=NOW)
     assert gone(plan, "release") == set()
-    young = {one.path for one in (*facts.blobs, *facts.views) if NOW - one.changed < ORPHAN_AGE}
-    young |= {one.path for one in (*facts.partials, *facts.strays) if NOW - one.touched < HOUR}
+    young = {found.path for found in facts.blobs if NOW - found.changed < ORPHAN_AGE}
+    young |= {named.path for named in facts.views if NOW - named.changed < ORPHAN_AGE}
+    young |= {begun.path for begun in facts.partials if NOW - begun.touched < HOUR}
+    young |= {left.path for left in facts.strays if NOW - left.touched < HOUR}
     assert not young & {item.path for item in plan.items if item.path} - {
         one.path for one in facts.views if one.b3 is not None
     }
