@@ -177,7 +177,7 @@ def puller(home: Path, identity: str) -> Path:
 
 def pull(home: Path, seeder: Seeder, release: Path, *more: object) -> tuple[int, float]:
     """(bytes over the network, seconds of the process)."""
-    command = [
+    command: list[str | Path] = [
         *SAMARA, "pull", release, "--peer", f"127.0.0.1:{seeder.port}", "--no-discovery", "--listen", "127.0.0.1:0",
         "--json", *map(str, more),
     ]  # fmt: skip

@@ -147,7 +147,7 @@ def test_a_full_disk_leaves_what_was_there(acme: Machine, line: Line, monkeypatc
 
 
 def test_scratch_of_killed_processes_is_swept_by_its_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog_client.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     old, young, other = (tmp_path / name for name in ("samara-trust-old", "samara-trust-young", "other"))
     for folder in (old, young, other):
         (folder / "root_history").mkdir(parents=True)
