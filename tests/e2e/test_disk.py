@@ -25,7 +25,7 @@ def drive(case: str, tmp_path: Path, published: Shelf, *, up: int = 0) -> dict[s
 
 
 def message(told: dict[str, Any]) -> str:
-    lines = [line for line in told["stderr"].splitlines() if not line.startswith("{")]
+    lines = [line for line in told["stderr"].splitlines() if line.startswith("samara:")]
     assert len(lines) == 1, told["stderr"]
     return str(lines[0])
 
