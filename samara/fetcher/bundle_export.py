@@ -24,7 +24,7 @@ from blake3 import blake3
 
 from samara.fetcher.blocks import cores
 from samara.fetcher.bundle_stream import is_bundle
-from samara.fetcher.resolve import Resolved, open_index, resolve_reference
+from samara.fetcher.held import Resolved, open_index, resolve_reference
 from samara.fetcher.steady import SteadyFile
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors, publish_name
 from samara.registry.home import Home

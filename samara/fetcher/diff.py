@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from samara.fetcher.resolve import Resolved, open_index, read_bundle, resolve_reference
+from samara.fetcher.held import Resolved, open_index, resolve_reference
 from samara.fetcher.resolve import is_release_file as names_a_file
+from samara.fetcher.resolve import read_bundle
 from samara.registry.home import Home
 from samara.registry.positioned import read_at
 from samara.registry.store import whole_copy

@@ -22,9 +22,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from samara.fetcher.held import Resolved
 from samara.fetcher.local import LocalFile, locate
 from samara.fetcher.recheck import recheck
-from samara.fetcher.resolve import Resolved, resolve
+from samara.fetcher.resolve import resolve
 from samara.registry.durable import io_errors, make_folder, write_durably
 from samara.registry.home import Home
 from samara.registry.store import link_into

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from samara.fetcher.resolve import open_index, resolve_reference
+from samara.fetcher.held import open_index, resolve_reference
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import last_seen, whole_copy

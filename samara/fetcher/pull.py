@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from samara.fetcher.catalogs import Asking
 from samara.fetcher.gather import gather
+from samara.fetcher.held import Resolved
 from samara.fetcher.later import LaterIndex
 from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.plan import FileFacts, Plan, chosen, plan_pull, require_room, require_sources
 from samara.fetcher.recheck import recheck
-from samara.fetcher.resolve import Resolved, resolve
+from samara.fetcher.resolve import resolve
 from samara.fetcher.session import Session
 from samara.fetcher.transfer import CHECKPOINT_SECONDS, State, Transfer
 from samara.fetcher.watch import Watch

@@ -19,13 +19,13 @@ from pathlib import Path
 
 from samara.fetcher.blocks import whole_digest
 from samara.fetcher.gather import gather
+from samara.fetcher.held import Resolved, open_index, resolve_reference
 from samara.fetcher.in_place import put_over, require_replaceable
 from samara.fetcher.later import LaterIndex
 from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.plan import RESERVE
 from samara.fetcher.pull import PullOptions, _Pulling
 from samara.fetcher.recheck import CheckedFile, recheck
-from samara.fetcher.resolve import Resolved, open_index, resolve_reference
 from samara.fetcher.session import Session
 from samara.fetcher.transfer import Transfer
 from samara.registry.durable import write_durably

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from samara.fetcher.held import open_index, resolve_reference
 from samara.fetcher.recheck import CheckedFile, recheck
-from samara.fetcher.resolve import open_index, resolve_reference
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import last_seen, stamp_at, whole_copy

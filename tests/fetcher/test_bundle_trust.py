@@ -32,8 +32,8 @@ from support.world import NOW, QUICK, Shelf, assert_pulled, random_file, shelf, 
 from samara.fetcher.bundle_export import export_bundle
 from samara.fetcher.bundle_stream import BundleReader
 from samara.fetcher.bundle_trust import Standing
+from samara.fetcher.held import resolve_reference
 from samara.fetcher.local import locate
-from samara.fetcher.resolve import resolve_reference
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.trust.catalog_client import CatalogClient

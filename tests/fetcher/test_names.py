@@ -20,7 +20,8 @@ from support.world import NOW, QUICK, Shelf, shelf, trusting_home
 
 from samara.fetcher.catalogs import Asking, current_catalog
 from samara.fetcher.forks import require_newest, sync
-from samara.fetcher.resolve import Resolved, resolve
+from samara.fetcher.held import Resolved
+from samara.fetcher.resolve import resolve
 from samara.registry.home import Home
 from samara.registry.trust.catalog_client import CatalogClient
 from samara.registry.trust.key_changes import rotate_key
