@@ -35,9 +35,9 @@ def test_a_seeder_lets_go_of_what_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_what_a_pull_is_fetching_stays(tmp_path: Path) -> None:
-    published = one_blob(tmp_path / "shelf", 4 * MIB)
+    published = one_blob(tmp_path / "shelf", 8 * MIB)
     home = trusting_home(tmp_path / "home", published)
-    with seeding(published, up=2 * MIB) as peer, pulling(home, published.file, "--peer", peer.text) as pull:
+    with seeding(published, up=MIB) as peer, pulling(home, published.file, "--peer", peer.text) as pull:
         pull.expect("pull_progress", lambda progress: progress["done"] > 0)
         refused = samara(home, "rm", published.reference, "--json")
         assert refused.status == ExitCode.STORE, refused.stderr
