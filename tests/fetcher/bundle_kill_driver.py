@@ -14,11 +14,13 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # started by its path, not as part of the tests
+
+from support.kills import die_at_step
 
 from samara.fetcher.bundle_export import export_bundle
 from samara.fetcher.bundle_import import import_bundle
@@ -47,37 +49,13 @@ def _act(name: str, source: Path, target: Path) -> Callable[[], object]:
     return lambda: import_bundle(Home(target), source, now=now)
 
 
-def _arm(step: int, calls: list[str]) -> None:
-    left = step
-    lock = threading.Lock()
-
-    def count() -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def counting(real: Callable[..., Any]) -> Callable[..., Any]:
-        def step_of(*arguments: Any, **named: Any) -> Any:
-            count()
-            done = real(*arguments, **named)
-            count()
-            return done
-
-        return step_of
-
-    for name in calls:
-        setattr(os, name, counting(getattr(os, name)))
-
-
 def _forked(act: Callable[[], object], step: int, calls: list[str]) -> bool:
     """Act in a child, without threads when it forks. True: it died by SIGKILL at that step; False: it ended."""
     child = os.fork()
     if child == 0:
         try:
             if step:
-                _arm(step, calls)
+                die_at_step(step, calls)
             act()
         except BaseException as error:
             sys.stderr.write(f"step {step}: {error!r}\n")

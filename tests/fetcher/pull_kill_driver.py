@@ -15,12 +15,15 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # started by its path, not as part of the tests
+
+from support.kills import die_at_step
 
 from samara.fetcher.pull import PullOptions, pull
 from samara.registry.home import Home
@@ -53,32 +56,8 @@ def _case(case: dict[str, Any]) -> dict[str, object]:
 def _die(home: Home, release: str, how: PullOptions, moment: str) -> None:
     point, _, number = moment.partition(":")
     if point == "step":
-        _arm(int(number))
+        die_at_step(int(number), ("fsync", "fdatasync", "replace", "rename", "link"))
     pull(home, release, how, on_event=_bomb(moment))
-
-
-def _arm(step: int) -> None:
-    left = step
-    lock = threading.Lock()  # a pull has several threads
-
-    def count() -> None:
-        nonlocal left
-        with lock:
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def counting(real: Callable[..., Any]) -> Callable[..., Any]:
-        def step_of(*arguments: Any, **named: Any) -> Any:
-            count()
-            done = real(*arguments, **named)
-            count()
-            return done
-
-        return step_of
-
-    for name in ("fsync", "fdatasync", "replace", "rename", "link"):
-        setattr(os, name, counting(getattr(os, name)))
 
 
 def _finish(home: Home, release: str, how: PullOptions, tell: int) -> None:

@@ -12,9 +12,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # started by its path, not as part of the tests
+
+from support.kills import die_at_step
 
 from samara.fetcher.clean import prune, remove
 from samara.fetcher.housekeeping import DAY, Rules
@@ -34,7 +37,7 @@ def _killed(case: dict[str, Any]) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            _arm(case["step"])
+            die_at_step(case["step"], CHANGES)
             _act(Home(Path(case["home"])), case["act"], case["argument"])
         except BaseException as error:
             sys.stderr.write(f"{case}: {error!r}\n")
@@ -61,28 +64,6 @@ def _act(home: Home, act: str, argument: str) -> None:
         link_into(home.blob(argument), home.root.parent / "to" / "file", replace=False)
     else:
         clone(home.blob(argument), Partial(home, argument).data)
-
-
-def _arm(step: int) -> None:
-    left = step
-
-    def count() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def counting(real: Callable[..., Any]) -> Callable[..., Any]:
-        def step_of(*arguments: Any, **named: Any) -> Any:
-            count()
-            done = real(*arguments, **named)
-            count()
-            return done
-
-        return step_of
-
-    for name in CHANGES:
-        setattr(os, name, counting(getattr(os, name)))
 
 
 if __name__ == "__main__":

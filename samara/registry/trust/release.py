@@ -21,7 +21,7 @@ from samara.schemas.digests import b3
 from samara.schemas.envelope import Envelope
 from samara.schemas.errors import IntegrityError, MalformedError, SamaraError, TrustError
 from samara.schemas.manifest import Release, ReleaseFile, TorrentEntry, parse_manifest
-from samara.schemas.release_file import ReleaseBundle, pack_release_object
+from samara.schemas.release_file import ReleaseBundle
 
 if TYPE_CHECKING:
     from samara.registry.trust.catalog_client import CatalogState
@@ -44,11 +44,6 @@ class VerifiedRelease:
         """The same as a file to hand on, with every root known here and without anything unproven."""
         canonical = dict.fromkeys(torrent.canonical for torrent in self.torrents.values())
         return ReleaseBundle(roots=self.chain.roots, envelope=self.envelope, torrents=tuple(canonical))
-
-    @property
-    def release_object(self) -> bytes:
-        """The same as what its own swarm carries."""
-        return pack_release_object(self.bundle)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
