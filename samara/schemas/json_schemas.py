@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from samara.schemas.envelope import MAX_SIGNATURES, PAYLOAD_TYPE
 from samara.schemas.manifest import Statement
+from samara.schemas.pull_record import PullRecordDocument
 from samara.schemas.release_file import FORMAT, MAX_ROOTS
 
 
@@ -35,6 +36,7 @@ class _ReleaseFileModel(BaseModel):
 _MODELS: dict[str, tuple[type[BaseModel], str]] = {
     "manifest-1.schema.json": (Statement, "Samara manifest: the DSSE payload of one release"),
     "envelope-1.schema.json": (_EnvelopeModel, "Samara manifest envelope (DSSE v1)"),
+    "pull-record-1.schema.json": (PullRecordDocument, "Samara pull record: whom one pull was in contact with"),
     "release-file-1.schema.json": (_ReleaseFileModel, "Inside a .samara file, after zstd"),
 }
 
