@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc, select
 from sqlalchemy.orm import Session
 
-from samara.registry import schema
+from samara.registry import index_pulls, schema
 from samara.registry.durable import io_errors
 from samara.registry.holdings import Holdings, forget, held_releases, is_needed
 from samara.registry.home import Home
@@ -39,6 +39,7 @@ from samara.schemas.digests import b3_raw, b3_text, sha256_raw, sha256_text
 from samara.schemas.envelope import MAX_SIGNATURES, Envelope, Signature
 from samara.schemas.errors import DiskFullError, StoreError, UsageError
 from samara.schemas.manifest import Block, Release, ReleaseFile
+from samara.schemas.pull_record import PullRecord
 from samara.schemas.stamps import Stamp
 
 LOCK_WAIT_SECONDS = 20.0
@@ -340,6 +341,18 @@ class Index:
         with self._read() as session:
             rows = session.scalars(select(BlobRow.b3).join(PartialRow, PartialRow.blob_id == BlobRow.id))
             return tuple(_digest(raw) for raw in rows)
+
+    # -- records of pulls (rows and rules: samara.registry.index_pulls) --------------------------------------------
+
+    def add_pull_record(self, record: PullRecord) -> None:
+        """Keep the record of a pull that has ended; the oldest are forgotten when there are too many."""
+        with self._write() as session:
+            index_pulls.add(session, record)
+
+    def pull_records(self, limit: int, reference: str | None = None) -> tuple[PullRecord, ...]:
+        """The newest records, newest first; with `reference` only of pulls that asked for it in any spelling."""
+        with self._read() as session:
+            return index_pulls.newest(session, limit, reference)
 
     # -- the index itself ----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from typing import Annotated
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISIONS = ("0001",)  # oldest first; the last one is what this version writes
+REVISIONS = ("0001", "0002")  # oldest first; the last one is what this version writes
 HEAD = REVISIONS[-1]
 
 Key = Annotated[int, mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)]
@@ -141,3 +141,23 @@ class PartialRow(Base):
     blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"), primary_key=True)
     release_id: Mapped[int] = mapped_column(ForeignKey("releases.id"))
     started_at: Mapped[Moment]
+
+
+class PullRecordRow(Base):
+    """The record of one pull (`samara.schemas.pull_record`), byte for byte; `size`: its bytes."""
+
+    __tablename__ = "pull_records"
+
+    id: Mapped[Key]
+    size: Mapped[Size]
+    document: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class PullReferenceRow(Base):
+    """A reference that a recorded pull was asked for: how its record is found."""
+
+    __tablename__ = "pull_references"
+    __table_args__ = (Index("ix_pull_references_reference", "reference"),)
+
+    record_id: Mapped[int] = mapped_column(ForeignKey("pull_records.id"), primary_key=True)
+    reference: Mapped[str] = mapped_column(String(512), primary_key=True)

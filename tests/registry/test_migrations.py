@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from index_kit import ACME, signed
+from index_kit import ACME, FILES, WEIGHTS, signed
 
 from samara.registry import migrations
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.schema import bring_up_to_date, migrate, revision_of
 from samara.registry.tables import HEAD, REVISIONS, Base
+from samara.schemas.digests import b3
 from samara.schemas.errors import StoreError
+from samara.schemas.pull_record import PullRecord
 
+# What iterdump() gave of an index that the code of revision 0001 had made, before there was another one: two versions
+# of `signed()`, a file in place and a transfer.
+INDEX_0001 = Path(__file__).with_name("index-0001.sql")
+DRIVER = Path(__file__).with_name("migration_driver.py")
 VERSIONS = Path(migrations.__file__).parent / "versions"
 
 
@@ -128,3 +137,107 @@ def test_a_creation_that_is_interrupted_leaves_nothing(tmp_path: Path, monkeypat
     with contextlib.closing(sqlite3.connect(home.index)) as plain:
         assert plain.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     Index.open(home).close()
+
+
+def made_by_0001(home: Home) -> Home:
+    home.prepare()
+    with contextlib.closing(sqlite3.connect(home.index)) as plain:
+        plain.executescript(INDEX_0001.read_text(encoding="utf-8"))
+        plain.execute("PRAGMA journal_mode=WAL")
+    return home
+
+
+def assert_all_is_there(home: Home) -> None:
+    """What the index of revision 0001 held, and that this version works with it."""
+    with Index.open(home) as index:
+        assert index.damage() == ()
+        assert [stored.manifest for stored in index.releases()] == [
+            signed().digest,
+            signed(version=2, description="again").digest,
+        ]
+        assert index.releases()[0].envelope == signed().envelope
+        assert index.releases()[0].torrents == tuple(signed().torrents.values())
+        blob = index.blob(b3(WEIGHTS))
+        assert blob is not None
+        assert [str(place.path) for place in blob.locations] == ["/models/Ünï côdé/model.gguf"]
+        assert index.partials() == (b3(FILES["doc/licence.txt"]),)
+        record = PullRecord(
+            started="2026-01-02T03:04:05Z", ended="2026-01-02T03:04:06Z", references=("acme/tiny",), outcome="done"
+        )
+        index.add_pull_record(record)
+        assert [one.ended for one in index.pull_records(1, "acme/tiny:latest")] == [record.ended]
+
+
+def sqls_of(home: Home) -> list[str]:
+    with contextlib.closing(sqlite3.connect(home.index)) as plain:
+        return [row[0] for row in plain.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")]
+
+
+class TestAnIndexOfTheFirstVersion:
+    def test_is_brought_up_to_date_in_place_and_keeps_everything(self, tmp_path: Path) -> None:
+        home = made_by_0001(Home(tmp_path))
+        assert_all_is_there(home)
+
+    def test_then_has_the_schema_of_a_new_one(self, tmp_path: Path) -> None:
+        old, new = made_by_0001(Home(tmp_path / "old")), Home(tmp_path / "new")
+        before = sqls_of(old)
+        Index.open(old).close()
+        Index.open(new).close()
+        shapes = []
+        for home in (old, new):
+            engine = sa.create_engine(sa.URL.create("sqlite", database=str(home.index)))
+            with engine.begin() as connection:
+                shapes.append(shape(connection))
+                assert revision_of(connection) == HEAD
+            engine.dispose()
+        assert shapes[0] == shapes[1]
+        assert set(before) < set(sqls_of(old)), "no table of the old version was made anew"
+
+    def test_is_brought_up_to_date_by_who_only_wants_to_read(self, tmp_path: Path) -> None:
+        home = made_by_0001(Home(tmp_path))
+        index = Index.open_existing(home)
+        assert index is not None
+        with index:
+            assert index.pull_records(10) == ()
+            assert index.counts().releases == 2
+
+    def test_an_old_program_goes_on_beside_the_new_one(self, tmp_path: Path) -> None:
+        """It has the index open already, and knows nothing of the new tables."""
+        home = made_by_0001(Home(tmp_path))
+        with contextlib.closing(sqlite3.connect(home.index)) as old:
+            assert old.execute("SELECT count(*) FROM releases").fetchone() == (2,)
+            Index.open(home).close()
+            with old:
+                old.execute("DELETE FROM partials")
+            assert old.execute("SELECT count(*) FROM releases").fetchone() == (2,)
+        with Index.open(home) as index:
+            assert index.partials() == ()
+            assert index.damage() == ()
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+    def test_killed_before_any_step_it_is_as_before_and_the_next_one_goes_through(self, tmp_path: Path) -> None:
+        homes = [made_by_0001(Home(tmp_path / str(step))) for step in range(1, 61)]
+        before = sqls_of(homes[0])
+        done = subprocess.run(
+            [sys.executable, DRIVER, "kill", *(str(home.root) for home in homes)],
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        killed: list[bool] = json.loads(done.stdout)
+        assert killed.count(True) > 5
+        assert not killed[-1], "these steps can't be all"
+        for home, was_killed in zip(homes, killed, strict=True):
+            assert (sqls_of(home) == before) == was_killed
+            if was_killed:
+                assert_all_is_there(home)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
+    def test_several_processes_may_do_it_at_the_same_moment(self, tmp_path: Path) -> None:
+        homes = [made_by_0001(Home(tmp_path / str(number))) for number in range(6)]
+        done = subprocess.run(
+            [sys.executable, DRIVER, "race", *(str(home.root) for home in homes)],
+            capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        for home in homes:
+            assert_all_is_there(home)
