@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("samara.cli.run", "Run a model that is here."),
     "ls": ("samara.cli.ls", "List the releases known here, and what of each is here."),
     "du": ("samara.cli.du", "Print what takes how much room."),
+    "records": ("samara.cli.records", "Show whom pulls were in contact with."),
     "rm": ("samara.cli.rm", "Forget releases on this machine."),
     "export": ("samara.cli.export", "Give a release that is here to other programs."),
     "lock": ("samara.cli.lock", "Print a lockfile of releases, by digest."),
