@@ -1,0 +1,84 @@
+"""HTTP/1.1 over a socket that is connected already. The only module that knows urllib3: import it late, it is slow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http.client import HTTPException
+
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+from urllib3.response import HTTPResponse
+
+from samara.registry.http.dial import Dialled
+from samara.registry.http.waits import Guard
+
+_ANSWERS_BADLY = (HTTPException, HTTPError, OSError, ValueError)
+
+
+class WireError(Exception):
+    """The connection is of no use any more. `silent`: a timeout; `unheard`: it broke before an answer came."""
+
+    def __init__(self, what: str, *, silent: bool = False, unheard: bool = False) -> None:
+        super().__init__(what)
+        self.silent = silent
+        self.unheard = unheard
+
+
+class Wire:
+    """One connection: a request, its answer's head, its body, and again. Not thread-safe, but for its guard."""
+
+    def __init__(self, dialled: Dialled, guard: Guard) -> None:
+        self.address = dialled.address
+        self.endpoint = dialled.endpoint
+        self.guard = guard
+        self._sock = dialled.sock
+        self._connection = HTTPConnection(dialled.address)
+        self._connection.sock = dialled.sock
+        self._connection.auto_open = 0  # once lost, it is never silently another one
+        self._response: HTTPResponse | None = None
+
+    def ask(self, path: str, headers: Mapping[str, str], *, timeout: float) -> tuple[int, dict[str, str]]:
+        """Send GET; (status, headers with lower-case names, repeated ones joined by commas). Raises WireError."""
+        self._connection.timeout = timeout
+        try:
+            with self.guard.within(timeout):
+                self._connection.request("GET", path, headers=headers, preload_content=False, decode_content=False)
+                self._response = self._connection.getresponse()
+        except _ANSWERS_BADLY as error:
+            silent = isinstance(error, TimeoutError)
+            raise WireError(_text(error), silent=silent, unheard=isinstance(error, ConnectionError)) from None
+        found = self._response.headers
+        return self._response.status, {name.lower(): found[name] for name in found}
+
+    def read(self, size: int, *, timeout: float) -> bytes:
+        """What is there of the body, 1 … `size` bytes; nothing at its end. Raises WireError."""
+        assert self._response is not None
+        try:
+            self._sock.settimeout(timeout)
+            with self.guard.within(timeout):
+                return self._response.read1(size, decode_content=False)
+        except _ANSWERS_BADLY as error:
+            raise WireError(_text(error), silent=isinstance(error, (TimeoutError, ReadTimeoutError))) from None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the answer was read to its end and another request can follow."""
+        finished = self._response is None or self._response.closed
+        return finished and self.guard.ended is None and self._connection.sock is not None
+
+    @property
+    def is_alive(self) -> bool:
+        """As far as can be told without asking: nothing came unasked, not even an end."""
+        return self.guard.ended is None and self._connection.is_connected
+
+    def close(self) -> None:
+        """Let go of it, whatever is under way."""
+        self.guard.release()
+        if self._response is not None:
+            self._response.close()
+        self._connection.close()
+        self._sock.close()
+
+
+def _text(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:200]
