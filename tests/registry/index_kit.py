@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from trust_kit import torrent_of
 
+from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.schemas.bittorrent import parse_blob_torrent
 from samara.schemas.digests import b3, sha256_text
@@ -101,3 +105,28 @@ def signed(
     return Signed(
         release=parse_manifest(payload), envelope=Envelope(payload=payload, signatures=(SIGNATURE,)), torrents=carried
     )
+
+
+@contextlib.contextmanager
+def closed_to_writers(home: Home) -> Iterator[None]:
+    """Nobody but root may write anything in the home."""
+    home.root.chmod(0o555)
+    for path in home.root.iterdir():
+        path.chmod(0o444)
+    try:
+        yield
+    finally:
+        home.root.chmod(0o755)
+
+
+@contextlib.contextmanager
+def unprivileged() -> Iterator[None]:
+    """Without root's right to everything: as nobody where we are root, else as we are."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from index_kit import ACME, FILES, MALLORY, WEIGHTS, signed
+from index_kit import ACME, FILES, MALLORY, WEIGHTS, closed_to_writers, signed, unprivileged
 from trust_kit import torrent_of
 
 from samara.registry.home import Home
@@ -554,18 +554,6 @@ def existing(home: Home) -> Index:
     return index
 
 
-@contextlib.contextmanager
-def closed_to_writers(home: Home) -> Iterator[None]:
-    """Nobody but root may write anything in the home."""
-    home.root.chmod(0o555)
-    for path in home.root.iterdir():
-        path.chmod(0o444)
-    try:
-        yield
-    finally:
-        home.root.chmod(0o755)
-
-
 def add_much(index: Index) -> None:
     """Four million bytes."""
     for number in range(10):
@@ -618,18 +606,3 @@ def reachable() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
-
-
-if sys.platform != "win32":
-
-    @contextlib.contextmanager
-    def unprivileged() -> Iterator[None]:
-        """Without root's right to everything: as nobody where we are root, else as we are."""
-        if os.geteuid() != 0:
-            yield
-            return
-        os.setresuid(65534, 65534, 0)
-        try:
-            yield
-        finally:
-            os.setresuid(0, 0, 0)

@@ -7,13 +7,14 @@ import json
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from index_kit import ACME, FILES, WEIGHTS, signed
+from index_kit import ACME, FILES, WEIGHTS, closed_to_writers, signed, unprivileged
 
 from samara.registry import migrations
 from samara.registry.home import Home
@@ -200,6 +201,21 @@ class TestAnIndexOfTheFirstVersion:
         with index:
             assert index.pull_records(10) == ()
             assert index.counts().releases == 2
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="it has other permissions")
+    def test_is_read_as_it_is_where_nothing_may_be_written(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:  # nobody may reach tmp_path
+            Path(folder).chmod(0o755)
+            home = made_by_0001(Home(Path(folder) / "home"))
+            with closed_to_writers(home), unprivileged():
+                index = Index.open_existing(home)
+                assert index is not None
+                with index:
+                    assert index.counts().releases == 2
+                    assert index.pull_records(10) == ()
+                    with pytest.raises(StoreError, match="can't write the index"):
+                        signed(version=3).add_to(index)
+            assert_all_is_there(home)
 
     def test_an_old_program_goes_on_beside_the_new_one(self, tmp_path: Path) -> None:
         """It has the index open already, and knows nothing of the new tables."""

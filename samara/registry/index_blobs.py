@@ -1,0 +1,209 @@
+"""Blobs in the index: their blocks, and the files that hold them, in the store or in place.
+
+Queries of `samara.registry.index` on rows. A blob that no release has was merely found (`samara adopt`): it is
+forgotten with its last location, and described anew by the first release that has it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from samara.registry.index_columns import bytes_of, digest_of, path_of, text_of
+from samara.registry.records import BlobRecord, Location
+from samara.registry.tables import BlobRow, BlockRow, FileRow, LocationRow, TorrentRow
+from samara.schemas.digests import b3_raw, sha256_raw, sha256_text
+from samara.schemas.errors import StoreError
+from samara.schemas.manifest import Block, ReleaseFile
+from samara.schemas.stamps import Stamp
+
+_AT_ONCE = 500  # values in one question: SQLite takes a limited number
+
+
+def by_digest(session: Session, b3: str) -> BlobRecord | None:
+    """One blob with its torrents and every location recorded for it."""
+    row = session.scalar(select(BlobRow).where(BlobRow.b3 == b3_raw(b3)))
+    return None if row is None else _record(session, row)
+
+
+def every(session: Session) -> tuple[BlobRecord, ...]:
+    """Every blob known, oldest first."""
+    return tuple(_record(session, row) for row in session.scalars(select(BlobRow).order_by(BlobRow.id)))
+
+
+def of_size(session: Session, size: int) -> tuple[BlobRecord, ...]:
+    """Blobs of exactly `size` bytes."""
+    return tuple(_record(session, row) for row in session.scalars(select(BlobRow).where(BlobRow.size == size)))
+
+
+def blocks(session: Session, b3: str) -> tuple[Block, ...]:
+    """The blocks recorded for a blob, in order."""
+    rows = session.execute(
+        select(BlockRow.ordinal, BlockRow.offset, BlockRow.size, BlockRow.digest)
+        .join(BlobRow, BlockRow.blob_id == BlobRow.id)
+        .where(BlobRow.b3 == b3_raw(b3))
+        .order_by(BlockRow.ordinal)
+    )
+    return tuple(Block(index=i, offset=int(o), size=int(s), digest=bytes_of(d)) for i, o, s, d in rows)
+
+
+def block_places(session: Session, digests: Sequence[bytes]) -> dict[bytes, list[tuple[Path, int, int]]]:
+    """Digest of a block → (path, offset, size) wherever a file of ours held such bytes when it was verified."""
+    found: dict[bytes, list[tuple[Path, int, int]]] = {}
+    for start in range(0, len(digests), _AT_ONCE):
+        rows = session.execute(
+            select(BlockRow.digest, LocationRow.path, BlockRow.offset, BlockRow.size)
+            .join(LocationRow, LocationRow.blob_id == BlockRow.blob_id)
+            .where(BlockRow.digest.in_(digests[start : start + _AT_ONCE]))
+        )
+        for digest, path, offset, size in rows:
+            found.setdefault(bytes_of(digest), []).append((path_of(path), int(offset), int(size)))
+    return found
+
+
+def blob_of_file(session: Session, file: ReleaseFile) -> BlobRow:
+    """The blob of a release's file; made, or described by it, unless another release did so before."""
+    row = session.scalar(select(BlobRow).where(BlobRow.b3 == b3_raw(file.b3)))
+    if row is None:
+        return _make(session, file.b3, file.sha256, file.size, file.layout, file.blocks)
+    if not _is_in_a_release(session, row.id):  # found by `adopt`, cut as we saw fit: a release knows better
+        row.sha256, row.size, row.layout = sha256_raw(file.sha256), file.size, file.layout
+        session.execute(sa.delete(BlockRow).where(BlockRow.blob_id == row.id))
+        _add_blocks(session, row, file.blocks)
+    return row
+
+
+def add_found(session: Session, b3: str, sha256: str, size: int, layout: str, blocks: Sequence[Block]) -> None:
+    """Record what a file of no known release holds. `size`: bytes."""
+    if session.scalar(select(BlobRow.id).where(BlobRow.b3 == b3_raw(b3))) is None:
+        _make(session, b3, sha256, size, layout, blocks)
+
+
+def set_location(
+    session: Session, b3: str, path: Path, stamp: Stamp, *, in_store: bool, verified_at: float
+) -> None:  # fmt: skip
+    """Record that `path` held exactly this blob when it bore `stamp`. StoreError for a blob that isn't known."""
+    blob_id = session.scalar(select(BlobRow.id).where(BlobRow.b3 == b3_raw(b3)))
+    if blob_id is None:
+        raise StoreError(f"the index doesn't know blob {b3}")
+    drop_location(session, path, but=blob_id)
+    session.add(
+        LocationRow(
+            blob_id=blob_id,
+            path=str(path),
+            in_store=in_store,
+            size=stamp.size,
+            mtime_ns=stamp.mtime_ns,
+            inode=stamp.inode,
+            device=stamp.device,
+            verified_at=verified_at,
+        )
+    )
+
+
+def drop_location(session: Session, path: Path, *, but: int | None = None) -> None:
+    """Forget a location, and with its last one a blob that was merely found; not blob `but`, which gets another."""
+    blob_id = session.scalar(select(LocationRow.blob_id).where(LocationRow.path == str(path)))
+    if blob_id is None:
+        return
+    session.execute(sa.delete(LocationRow).where(LocationRow.path == str(path)))
+    elsewhere = session.scalar(select(LocationRow.id).where(LocationRow.blob_id == blob_id).limit(1))
+    if blob_id == but or elsewhere is not None or _is_in_a_release(session, blob_id):
+        return
+    session.execute(sa.delete(BlockRow).where(BlockRow.blob_id == blob_id))
+    session.execute(sa.delete(BlobRow).where(BlobRow.id == blob_id))
+
+
+def doubt_location(session: Session, path: Path) -> None:
+    """Let the recorded stamp be one that no file has."""
+    nothing = {"size": 0, "mtime_ns": 0, "inode": 0, "verified_at": 0.0}
+    session.execute(sa.update(LocationRow).where(LocationRow.path == str(path)).values(nothing))
+
+
+def location_at(session: Session, path: Path) -> tuple[str, Location] | None:
+    """(b3, location) recorded for one path."""
+    row = session.execute(
+        select(BlobRow.b3, LocationRow)
+        .join(BlobRow, LocationRow.blob_id == BlobRow.id)
+        .where(LocationRow.path == str(path))
+    ).first()
+    return None if row is None else (digest_of(row[0]), _location(row[1]))
+
+
+def locations(session: Session) -> dict[str, tuple[Location, ...]]:
+    """b3 text of a blob → every location recorded for it."""
+    rows = session.execute(
+        select(BlobRow.b3, LocationRow).join(LocationRow, LocationRow.blob_id == BlobRow.id).order_by(LocationRow.id)
+    )
+    places: dict[str, list[Location]] = {}
+    for raw, row in rows:
+        places.setdefault(digest_of(raw), []).append(_location(row))
+    return {b3: tuple(found) for b3, found in places.items()}
+
+
+def places_below(session: Session, path: Path) -> tuple[Path, ...]:
+    """The recorded locations outside the store that are `path` or lie below it."""
+    prefix = str(path).rstrip("/\\") + os.sep
+    rows = session.scalars(
+        select(LocationRow.path)
+        .where(sa.not_(LocationRow.in_store))
+        .where(sa.or_(LocationRow.path == str(path), LocationRow.path.startswith(prefix, autoescape=True)))
+        .order_by(LocationRow.path)
+    )
+    # SQLite's LIKE takes capitals and small letters for the same
+    return tuple(path_of(text) for text in rows if text == str(path) or text.startswith(prefix))
+
+
+def _record(session: Session, row: BlobRow) -> BlobRecord:
+    places = session.scalars(select(LocationRow).where(LocationRow.blob_id == row.id).order_by(LocationRow.id))
+    torrents = session.scalars(select(TorrentRow.data).where(TorrentRow.blob_id == row.id).order_by(TorrentRow.id))
+    paths: Sequence[str] = session.scalars(
+        select(FileRow.path).where(FileRow.blob_id == row.id).order_by(FileRow.id).limit(1)
+    ).all()
+    return BlobRecord(
+        b3=digest_of(row.b3),
+        sha256=sha256_text(row.sha256),
+        size=int(row.size),
+        layout=text_of(row.layout),
+        torrents=tuple(map(bytes_of, torrents)),
+        file_name=text_of(paths[0]) if paths else None,
+        locations=tuple(map(_location, places)),
+    )
+
+
+def _location(row: LocationRow) -> Location:
+    return Location(
+        path=path_of(row.path),
+        stamp=Stamp(size=int(row.size), mtime_ns=int(row.mtime_ns), inode=int(row.inode), device=int(row.device)),
+        in_store=row.in_store,
+        verified_at=float(row.verified_at),
+    )
+
+
+def _make(
+    session: Session, b3: str, sha256: str, size: int, layout: str, blocks: Sequence[Block]
+) -> BlobRow:  # fmt: skip
+    row = BlobRow(b3=b3_raw(b3), sha256=sha256_raw(sha256), size=size, layout=layout)
+    session.add(row)
+    session.flush()
+    _add_blocks(session, row, blocks)
+    return row
+
+
+def _add_blocks(session: Session, row: BlobRow, blocks: Sequence[Block]) -> None:
+    session.execute(
+        sa.insert(BlockRow),
+        [
+            {"blob_id": row.id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
+            for b in blocks
+        ],
+    )
+
+
+def _is_in_a_release(session: Session, blob_id: int) -> bool:
+    return session.scalar(select(FileRow.id).where(FileRow.blob_id == blob_id).limit(1)) is not None

@@ -1,0 +1,201 @@
+"""Releases and their names in the index: signed manifests byte for byte, the torrents they name, versions and tags.
+
+Queries of `samara.registry.index` on rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from samara.registry.index_blobs import blob_of_file
+from samara.registry.index_columns import bytes_of, digest_of, text_of
+from samara.registry.records import StoredRelease
+from samara.registry.tables import BlobRow, FileRow, ModelRow, PublisherRow, ReleaseRow, TorrentRow
+from samara.schemas.digests import b3_raw
+from samara.schemas.envelope import MAX_SIGNATURES, Envelope, Signature
+from samara.schemas.errors import StoreError
+from samara.schemas.manifest import Release, ReleaseFile
+
+
+def add(
+    session: Session,
+    release: Release,
+    envelope: Envelope,
+    torrents: Mapping[str, bytes],
+    *,
+    now: float,
+    must_be_newest: bool,
+) -> None:
+    """See `Index.add_release`."""
+    digest = b3_raw(release.digest)
+    found = session.scalar(select(ReleaseRow).where(ReleaseRow.manifest_digest == digest))
+    if found is not None:
+        _refresh(session, found, release, envelope, torrents)
+        return
+    if must_be_newest and release.version <= highest_version(session, release.identity, release.model):
+        raise StoreError(
+            f"another release of {release.model} was published as version {release.version} at the same time",
+            next_step="run it again",
+        )
+    row = ReleaseRow(
+        model_id=_model_id(session, release, now=now),
+        tag=release.tag,
+        version=release.version,
+        manifest_digest=digest,
+        payload=envelope.payload,
+        signatures=_signatures_text(envelope.signatures),
+        created=release.created,
+        added_at=now,
+    )
+    session.add(row)
+    session.flush()
+    for ordinal, file in enumerate(release.files):
+        blob = blob_of_file(session, file)
+        session.add(
+            FileRow(
+                release_id=row.id,
+                blob_id=blob.id,
+                ordinal=ordinal,
+                path=file.path,
+                role=file.role,
+                torrent_id=_torrent_id(session, blob.id, file, torrents),
+            )
+        )
+
+
+def newest(session: Session, identity: str, model: str, tag: str) -> StoredRelease | None:
+    """The release with the highest version under a tag; of two with one version the one that came later."""
+    row = session.scalar(
+        select(ReleaseRow)
+        .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
+        .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+        .where(PublisherRow.identity == identity, ModelRow.name == model, ReleaseRow.tag == tag)
+        .order_by(ReleaseRow.version.desc(), ReleaseRow.id.desc())
+        .limit(1)
+    )
+    return None if row is None else _stored(session, row)
+
+
+def by_digest(session: Session, digest: str) -> StoredRelease | None:
+    """A release by its manifest's digest."""
+    row = session.scalar(select(ReleaseRow).where(ReleaseRow.manifest_digest == b3_raw(digest)))
+    return None if row is None else _stored(session, row)
+
+
+def every(session: Session) -> tuple[StoredRelease, ...]:
+    """Every release, oldest first."""
+    return tuple(_stored(session, row) for row in session.scalars(select(ReleaseRow).order_by(ReleaseRow.id)))
+
+
+def manifests(session: Session) -> tuple[str, ...]:
+    """The digests of every release's manifest, oldest first."""
+    return tuple(map(digest_of, session.scalars(select(ReleaseRow.manifest_digest).order_by(ReleaseRow.id))))
+
+
+def latest(session: Session) -> int:
+    """The number of the release that was added last; 0 when there is none."""
+    return session.scalar(select(sa.func.max(ReleaseRow.id))) or 0
+
+
+def of_blob(session: Session, b3: str) -> tuple[StoredRelease, ...]:
+    """Every release that has a file with these bytes, newest first."""
+    rows = session.scalars(
+        select(ReleaseRow)
+        .join(FileRow, FileRow.release_id == ReleaseRow.id)
+        .join(BlobRow, FileRow.blob_id == BlobRow.id)
+        .where(BlobRow.b3 == b3_raw(b3))
+        .order_by(ReleaseRow.version.desc(), ReleaseRow.id.desc())
+    )
+    return tuple(_stored(session, row) for row in rows)
+
+
+def highest_version(session: Session, identity: str, model: str) -> int:
+    """The highest version known of a model; 0 when there is none."""
+    highest = session.scalar(
+        select(sa.func.max(ReleaseRow.version))
+        .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
+        .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+        .where(PublisherRow.identity == identity, ModelRow.name == model)
+    )
+    return int(highest or 0)
+
+
+def _refresh(
+    session: Session, row: ReleaseRow, release: Release, envelope: Envelope, torrents: Mapping[str, bytes]
+) -> None:
+    """A release that is known gets what it lacked, and what was checked just now in place of what rotted."""
+    row.payload = envelope.payload
+    # the newly checked first: a publisher that replaced its keys signs what it published before again
+    row.signatures = _signatures_text((*envelope.signatures, *_signatures_left(row)))
+    known = session.scalars(select(FileRow).where(FileRow.release_id == row.id).order_by(FileRow.ordinal))
+    for file_row, file in zip(known.all(), release.files, strict=True):
+        file_row.torrent_id = _torrent_id(session, file_row.blob_id, file, torrents) or file_row.torrent_id
+
+
+def _model_id(session: Session, release: Release, *, now: float) -> int:
+    publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == release.identity))
+    if publisher is None:
+        publisher = PublisherRow(identity=release.identity, name=release.publisher_name, first_seen=now)
+        session.add(publisher)
+        session.flush()
+    model = session.scalar(
+        select(ModelRow).where(ModelRow.publisher_id == publisher.id, ModelRow.name == release.model)
+    )
+    if model is None:
+        model = ModelRow(publisher_id=publisher.id, name=release.model)
+        session.add(model)
+        session.flush()
+    return model.id
+
+
+def _torrent_id(session: Session, blob_id: int, file: ReleaseFile, torrents: Mapping[str, bytes]) -> int | None:
+    data = torrents.get(file.b3)
+    if file.torrent is None or data is None:
+        return None
+    v2 = bytes.fromhex(file.torrent.v2)
+    row = session.scalar(select(TorrentRow).where(TorrentRow.blob_id == blob_id, TorrentRow.v2 == v2))
+    if row is None:
+        row = TorrentRow(blob_id=blob_id, v2=v2, data=data)
+        session.add(row)
+        session.flush()
+    row.data = data
+    return row.id
+
+
+def _stored(session: Session, row: ReleaseRow) -> StoredRelease:
+    torrents = session.scalars(
+        select(TorrentRow.data)
+        .join(FileRow, FileRow.torrent_id == TorrentRow.id)
+        .where(FileRow.release_id == row.id)
+        .order_by(FileRow.ordinal)
+    )
+    return StoredRelease(
+        manifest=digest_of(row.manifest_digest),
+        envelope=Envelope(payload=bytes_of(row.payload), signatures=_signatures(row)),
+        torrents=tuple(dict.fromkeys(map(bytes_of, torrents))),
+    )
+
+
+def _signatures(row: ReleaseRow) -> tuple[Signature, ...]:
+    return tuple(Signature(keyid=text_of(k), sig=bytes.fromhex(s)) for k, s in json.loads(row.signatures))
+
+
+def _signatures_left(row: ReleaseRow) -> tuple[Signature, ...]:
+    """The same, for who is about to write them anew: none where they rotted."""
+    try:
+        return _signatures(row)
+    except (ValueError, TypeError):
+        return ()
+
+
+def _signatures_text(signatures: Sequence[Signature]) -> str:
+    """The first signature of each key, as many as an envelope may have."""
+    first: dict[str, str] = {}
+    for one in signatures:
+        first.setdefault(one.keyid, one.sig.hex())
+    return json.dumps(list(first.items())[:MAX_SIGNATURES])
