@@ -20,7 +20,8 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds them equal t
     from samara.fetcher.bundle_export import export_bundle
     from samara.fetcher.bundle_import import import_bundle
     from samara.fetcher.local import locate
-    from samara.fetcher.pull import Pulled, PullOptions, pull
+    from samara.fetcher.options import PullOptions
+    from samara.fetcher.pull import Pulled, pull
     from samara.fetcher.verify import verify
     from samara.registry.home import Home
     from samara.registry.trust.pins import TrustFolder
@@ -56,7 +57,7 @@ _PUBLIC = {
     "MalformedError": "samara.schemas.errors",
     "NetworkError": "samara.schemas.errors",
     "NotFoundError": "samara.schemas.errors",
-    "PullOptions": "samara.fetcher.pull",
+    "PullOptions": "samara.fetcher.options",
     "Published": "samara.seeder.publish",
     "Pulled": "samara.fetcher.pull",
     "SamaraError": "samara.schemas.errors",

@@ -45,11 +45,12 @@ def publisher_asking(
 ) -> Iterator[Asking]:
     """Asks configured sources, those given, and the DHT where it is configured (`dht:`) or a node of it is given."""
     from samara.fetcher.catalogs import DHT_SOURCE, Asking
+    from samara.fetcher.options import PullOptions
     from samara.fetcher.session import Session
     from samara.seeder.swarm_options import SwarmOptions
 
     options = SwarmOptions(dht_nodes=dht_nodes, lan=False, port_mapping=False)
-    with Session(home, options, on_event=on_event) as session:
+    with Session(home, PullOptions(swarm=options), on_event=on_event) as session:
         yield Asking(
             now=datetime.now(UTC),
             sources=(*check_sources(sources), *((DHT_SOURCE,) if dht_nodes else ())),

@@ -32,7 +32,7 @@ from samara.schemas.errors import ExitCode, UsageError
         ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE,
     ),
 )  # fmt: skip
-@click.argument("source", metavar="REF|FILE|URL|MAGNET")
+@click.argument("sources", metavar="REF|FILE|URL|MAGNET...", nargs=-1, required=True)
 @click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help="A peer that has it (repeatable).")
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Also put the files here.")
 @click.option("--mirror-only", is_flag=True, help="Only HTTP mirrors, no peers.")
@@ -44,7 +44,7 @@ from samara.schemas.errors import ExitCode, UsageError
 )  # fmt: skip
 @click.option(
     "--from",
-    "sources",
+    "catalogs",
     multiple=True,
     metavar="URL|DIR",
     help="Also ask here for the publisher's catalog (repeatable).",
@@ -55,16 +55,21 @@ from samara.schemas.errors import ExitCode, UsageError
     "--adopt", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
     help="Look for blocks here too: an older version, another program's half download, a folder (repeatable).",
 )  # fmt: skip
+@click.option(
+    "--private-mirrors", is_flag=True, envvar="SAMARA_PRIVATE_MIRRORS",
+    help="Mirrors that a manifest names may be on this machine or in private networks (SAMARA_PRIVATE_MIRRORS=1).",
+)  # fmt: skip
 @click.option("--allow-stale", is_flag=True, help="Take a catalog that has expired, knowingly; that is recorded.")
 @network_options
 def command(
     *,
-    source: str,
     sources: tuple[str, ...],
+    catalogs: tuple[str, ...],
     include: tuple[str, ...],
     exclude: tuple[str, ...],
     adopt: tuple[Path, ...],
     allow_stale: bool,
+    private_mirrors: bool,
     peers: tuple[str, ...],
     to: Path | None,
     mirror_only: bool,
@@ -77,7 +82,8 @@ def command(
 
     Interrupted, killed or out of disk: run the same command again.
     """
-    from samara.fetcher.pull import PullOptions, pull
+    from samara.fetcher.options import PullOptions
+    from samara.fetcher.pull import pull
 
     mirror_only = mirror_only or no_p2p
     if mirror_only and p2p_only:
@@ -88,27 +94,38 @@ def command(
         mirrors=not p2p_only,
         peer_to_peer=not mirror_only,
         to=to,
-        sources=check_sources(sources),
+        sources=check_sources(catalogs),
         include=include,
         exclude=exclude,
         adopt=adopt,
         allow_stale=allow_stale,
+        private_mirrors=private_mirrors,
         give_up_after=give_up_after,
     )
     with terminate_like_ctrl_c(), Progress(screen) as progress:
-        done = pull(Home.find(), source, options, on_event=progress)
+        done = pull(Home.find(), sources, options, on_event=progress)
     fetched = done.bytes_from_peers + done.bytes_from_mirrors
     screen.note(
         f"{done.reference}: {size(done.bytes_total)} in {duration(done.seconds)}"
         f" · reused {size(done.bytes_reused)} · fetched {size(fetched)}"
         f" (peers {size(done.bytes_from_peers)}, mirrors {size(done.bytes_from_mirrors)})"
     )
+    releases = [
+        {
+            "reference": release.reference,
+            "identity": release.identity,
+            "manifest": release.manifest,
+            "version": release.version,
+            "files": [
+                {"path": file.path, "blob": file.blob, "size": file.size, "location": str(file.location)}
+                for file in release.files
+            ],
+        }
+        for release in done.releases
+    ]
     screen.result(
         {
-            "reference": done.reference,
-            "identity": done.identity,
-            "manifest": done.manifest,
-            "version": done.version,
+            **(releases[0] if len(releases) == 1 else {"releases": releases}),
             "bytes_total": done.bytes_total,
             "bytes_reused": done.bytes_reused,
             "bytes_from_peers": done.bytes_from_peers,
@@ -116,10 +133,6 @@ def command(
             "seconds": round(done.seconds, 3),
             "seconds_to_first_byte": done.seconds_to_first_byte and round(done.seconds_to_first_byte, 3),
             "rejected": [item.as_dict() for item in done.rejected],
-            "files": [
-                {"path": file.path, "blob": file.blob, "size": file.size, "location": str(file.location)}
-                for file in done.files
-            ],
         },
         "\n".join(str(file.location) for file in done.files),
     )

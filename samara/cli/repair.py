@@ -61,7 +61,7 @@ def command(
     What is good stays, what lies elsewhere here is copied, only the rest is fetched. A damaged file is never written
     to: a whole one takes its name. Interrupted, killed or out of disk: run the same command again.
     """
-    from samara.fetcher.pull import PullOptions
+    from samara.fetcher.options import PullOptions
     from samara.fetcher.repair import repair
 
     mirror_only = mirror_only or no_p2p

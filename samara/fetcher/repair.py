@@ -17,14 +17,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from samara.fetcher.arrivals import Arrivals
 from samara.fetcher.blocks import whole_digest
+from samara.fetcher.control import Control
+from samara.fetcher.fetching import Fetching
 from samara.fetcher.gather import gather
 from samara.fetcher.held import Resolved, open_index, resolve_reference
 from samara.fetcher.in_place import put_over, require_replaceable
 from samara.fetcher.later import LaterIndex
+from samara.fetcher.options import PullOptions
 from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.plan import RESERVE
-from samara.fetcher.pull import PullOptions, _Pulling
 from samara.fetcher.recheck import CheckedFile, recheck
 from samara.fetcher.session import Session
 from samara.fetcher.transfer import Transfer
@@ -99,9 +102,7 @@ def repair(
     open_index(home, meant or target).close()  # says so where there is none
     sweep_removed(home)
     with contextlib.ExitStack() as stack:
-        session = stack.enter_context(
-            Session(home, options.session_options, peers=options.told_peers, on_event=on_event)
-        )
+        session = stack.enter_context(Session(home, options, on_event=on_event))
         index = stack.enter_context(LaterIndex(home))
         files: list[RepairedFile] = []
         rejected: list[SourceRejected] = []
@@ -211,7 +212,7 @@ def _recorded(home: Home, index: Index, path: Path) -> tuple[Resolved, ReleaseFi
 # -- mending -------------------------------------------------------------------------------------------------------
 
 
-class _Mending(_Pulling):
+class _Mending:
     """One file: looked at, and mended by the means of a pull."""
 
     def __init__(
@@ -224,12 +225,19 @@ class _Mending(_Pulling):
         on_event: OnEvent,
         started: float,
     ) -> None:
-        super().__init__(home, index, place.resolved, options, session, on_event, started)
+        self._home = home
+        self._index = index.get()
         self._place = place
+        self._options = options
+        self._session = session
+        self._on_event = on_event
+        self._arrivals = Arrivals(home, index, on_event)
+        control = Control(home, (place.resolved.reference,), options, session.bucket, on_event)
+        self._fetching = Fetching(home, index, options, session, control, on_event, started=started)
 
     @property
     def rejected(self) -> tuple[SourceRejected, ...]:
-        return tuple(item for transfer in self._transfers for item in transfer.rejected)
+        return tuple(item for transfer in self._fetching.transfers for item in transfer.rejected)
 
     def run_one(self) -> RepairedFile:
         """Read the file; where something is wrong, mend it."""
@@ -237,7 +245,7 @@ class _Mending(_Pulling):
         real = place.path.resolve()
         seen = stamp_at(real)
         if seen is None:
-            raise NotFoundError(f"{place.path} is gone", next_step=f"samara pull {self._resolved.reference}")
+            raise NotFoundError(f"{place.path} is gone", next_step=f"samara pull {place.resolved.reference}")
         checked = recheck(real, file, on_event=self._on_event, name=file.path)
         if checked.ok:
             if stamp_at(real) != seen:
@@ -245,7 +253,7 @@ class _Mending(_Pulling):
             if place.in_store:
                 seal(real)
             self._arrived(file, place.path)
-            self._sweep(file)
+            self._arrivals.sweep(file)
             return RepairedFile(checked=checked)
         self._on_event(Note(message=f"{place.path}: {what_is_wrong(checked)}"))
         if not place.in_store:
@@ -258,13 +266,13 @@ class _Mending(_Pulling):
             self._on_event(
                 Note(message=f"{others} other name{'' if others == 1 else 's'} of the damaged file keep its old bytes")
             )
-        fetched = sum(transfer.ledger.downloaded for transfer in self._transfers)
-        reused = sum(transfer.reused for transfer in self._transfers)
+        fetched = sum(transfer.ledger.downloaded for transfer in self._fetching.transfers)
+        reused = sum(transfer.reused for transfer in self._fetching.transfers)
         return RepairedFile(checked=checked, fetched=fetched, reused=reused)
 
     def _mend(self, real: Path, seen: Stamp, views: tuple[Path, ...]) -> None:
         file = self._place.file
-        torrent = self._resolved.verified.torrents.get(file.b3)
+        torrent = self._place.resolved.verified.torrents.get(file.b3)
         partial = Partial(self._home, file.b3_hex, "" if torrent is None else torrent.v2)
         with contextlib.ExitStack() as stack:
             stack.enter_context(
@@ -279,25 +287,20 @@ class _Mending(_Pulling):
                 write_durably(partial.data, file.inline)
                 publish(partial.data)
                 self._arrived(file, self._place.path)
-                self._end_partial(file)
+                self._arrivals.end_partial(file)
                 return
             assert torrent is not None
             self._begin(partial, real, torrent)
-            transfer = Transfer(
-                self._home,
-                file,
-                torrent,
-                partial,
-                mirrors=file.mirrors if self._options.mirrors else (),
-                peers_first=bool(self._session.peers),
-                checkpoint_seconds=self._options.checkpoint_seconds,
-                publish=publish,
-                on_event=self._on_event,
-            )
+            transfer = self._fetching.prepare(file, torrent, partial, publish=publish)
             stack.callback(transfer.close)
-            self._require_sources(transfer.pieces_missing, [file])
-            self._transfers.append(transfer)
-            self._transfer([transfer])
+            self._fetching.require_sources(transfer.pieces_missing, [file])
+            self._fetching.run([transfer], on_done=self._mended)
+
+    def _mended(self, transfer: Transfer) -> None:
+        assert transfer.location is not None
+        self._arrived(transfer.file, transfer.location)
+        transfer.close()
+        self._arrivals.end_partial(transfer.file)
 
     def _begin(self, partial: Partial, real: Path, torrent: ParsedTorrent) -> None:
         """Bring into the partial what is good in the damaged file, then blocks from anywhere else here."""
@@ -313,7 +316,7 @@ class _Mending(_Pulling):
         gather(
             self._home, partial, file, torrent, index=lambda: self._index, adopt=adopt, on_event=self._on_event
         )  # fmt: skip
-        manifest = self._resolved.release.digest
+        manifest = self._place.resolved.release.digest
         self._index.start_partial(file.b3, manifest, now=time.time())
 
     def _copy_aside(self, real: Path, partial: Partial) -> None:

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from enum import StrEnum
 from pathlib import Path
 
 from samara.fetcher.blocks import BadBlock, BlockChecker, whole_digest
+from samara.fetcher.carrier import Carrier
+from samara.fetcher.mirrors.piece import PieceProof
+from samara.fetcher.mirrors.pool import MirrorPool, MirrorRejected
 from samara.fetcher.partial import Claims, Partial, recover
 from samara.fetcher.reuse import straddling_leaves
 from samara.fetcher.sources import SourceLedger
@@ -28,16 +31,16 @@ from samara.schemas.digests import b3_text
 from samara.schemas.errors import IntegrityError
 from samara.schemas.events import Note, OnEvent, Reached, SourceRejected
 from samara.schemas.manifest import Block, ReleaseFile
+from samara.schemas.pull_record import Evidence, Kind
 from samara.schemas.ranges import Bitmap, Coverage
-from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import (
     WRONG_BYTES,
     DiskFailed,
     EventsLost,
     Finished,
     Flushed,
-    MirrorFailed,
     PeerBanned,
+    PieceFailed,
     PieceFinished,
     SwarmEvent,
 )
@@ -45,6 +48,7 @@ from samara.seeder.swarm_events import (
 CHECKPOINT_SECONDS = 3.0  # a power cut costs at most what came since: re-checking it, not fetching it again
 CHECKPOINT_BYTES = 256 << 20
 SAMPLE_SECONDS = 0.2  # asking libtorrent stops its network thread for a moment
+HEADER = 8 << 20  # bytes that come first: what a GGUF says of itself, which other programs can then show
 MEND_ROUNDS = 2  # a block that is wrong after being fetched twice is wrong at its publisher
 
 
@@ -67,13 +71,15 @@ class Transfer:
         torrent: ParsedTorrent,
         partial: Partial,
         *,
+        pool: MirrorPool,
         mirrors: tuple[str, ...],
-        peers_first: bool,
+        in_order: bool = False,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         publish: Callable[[Path], Path] | None = None,
         on_event: OnEvent,
     ) -> None:
-        """`publish`: what to do with the data once it is proven and durable, instead of making it the store's blob; it
+        """`pool` fetches from `mirrors`. `in_order`: from its beginning to its end, for whoever reads it meanwhile.
+        `publish`: what to do with the data once it is proven and durable, instead of making it the store's blob; it
         gives the path where the blob then lies.
         """
         self.file = file
@@ -81,13 +87,15 @@ class Transfer:
         self.state = State.FETCHING
         self.location: Path | None = None
         self.rejected: list[SourceRejected] = []
+        self.evidence: list[tuple[Kind, str, Evidence]] = []
         self.ledger = SourceLedger()
         self.peers = 0
         self._publish = publish or (lambda data: commit_blob(home, file.b3_hex, data))
         self._torrent = torrent
         self._partial = partial
+        self._pool = pool
         self._mirrors = mirrors
-        self._peers_first = peers_first
+        self._in_order = in_order
         self._checkpoint_seconds = checkpoint_seconds
         self._on_event = on_event
         recovered = recover(partial, torrent.hashes, len(file.blocks))
@@ -113,12 +121,13 @@ class Transfer:
         self._saved_bytes = self.done_bytes
         self._fd = partial.open_data()
         self._checker = BlockChecker(self._fd)
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix="commit")
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="commit")
         self._closed = False
         self._disk_failed = False
+        self._failed_piece: int | None = None
         self._claim_leaves()
 
-    def start(self, swarm: Swarm, now: float) -> None:
+    def start(self, carrier: Carrier, now: float) -> None:
         """Begin to fetch what is missing; check blocks that are here but unproven."""
         self._saved_at = now
         self.state = State.FETCHING
@@ -127,37 +136,47 @@ class Transfer:
         if len(self._have) == self.file.piece_count:
             self._commit()
             return
-        swarm.add_fetch(
+        first = range(min(self.file.piece_count, -(-HEADER // self._torrent.hashes.piece_length)))
+        carrier.add_fetch(
             self._torrent.canonical,
             self._partial.data,
             self._coverage.have.as_list(),
             leaves={piece: leaves for piece, leaves in self._leaves.items() if piece not in self._have},
-            mirrors=self._mirrors,
-            peers_first=self._peers_first,
+            first=first,
+            in_order=self._in_order,
         )
+        if self._mirrors:
+            proof = PieceProof(self._torrent.hashes, self.file.blocks)
+            self._pool.add(
+                self.name, proof, self._mirrors, self._have,
+                with_peers=carrier.has_peers, now=now, first=first, in_order=self._in_order,
+            )  # fmt: skip
         self.ledger.new_round()
 
-    def handle(self, swarm: Swarm, happened: SwarmEvent) -> None:
+    def handle(self, carrier: Carrier, happened: SwarmEvent) -> None:
         """One event of this blob's torrent. Raises DiskFullError or StoreError when the disk refuses."""
         if isinstance(happened, PieceFinished):
             self._arrived(happened.piece)
+            if len(self._have) == self.file.piece_count:  # libtorrent is Finished when all that it may ask for has come
+                self._all_arrived(carrier)
+        elif isinstance(happened, PieceFailed):
+            self._pool.lost(self.name, happened.piece)
+            self._failed_piece = happened.piece
         elif isinstance(happened, Finished):
-            self._all_arrived(swarm)
+            self._all_arrived(carrier)
         elif isinstance(happened, EventsLost):
             if self.state in {State.FETCHING, State.FLUSHING}:
                 self._flushing = None  # its answer may be among what was lost
-                self._all_arrived(swarm)
+                self._all_arrived(carrier)
         elif isinstance(happened, Flushed):
             self._after_flush()
         elif isinstance(happened, PeerBanned):
-            self._reject("peer", happened.endpoint, WRONG_BYTES)
-        elif isinstance(happened, MirrorFailed):
-            self._reject("mirror", happened.url, happened.reason)
+            self._reject_peer(happened.endpoint)
         elif isinstance(happened, DiskFailed):
             self._disk_failed = True  # pieces that passed their check may have failed to be written: claim no more
             raise io_error(OSError(happened.errno, happened.message), self._partial.data)
 
-    def tick(self, swarm: Swarm, now: float) -> None:
+    def tick(self, carrier: Carrier, now: float) -> None:
         """Collect what the threads have done; checkpoint when it is time. Raises what went wrong in them."""
         self._collect_checks()
         if self._saving is not None and self._saving.done():
@@ -166,35 +185,36 @@ class Transfer:
         if self.state is State.FETCHING:
             if now - self._sampled_at >= SAMPLE_SECONDS:
                 self._sampled_at = now
-                self._sample(swarm)
+                self._sample(carrier)
             due = now - self._saved_at >= self._checkpoint_seconds and self.done_bytes > self._saved_bytes
             if (due or self.done_bytes - self._saved_bytes >= CHECKPOINT_BYTES) and self._idle():
                 self._saved_at, self._saved_bytes = now, self.done_bytes
-                self._flush(swarm)
+                self._flush(carrier)
         elif self.state is State.FLUSHING and self._flushing is None:
-            self._flush(swarm)  # the end came while a checkpoint was under way
+            self._flush(carrier)  # the end came while a checkpoint was under way
         elif self.state is State.COMMITTING and self._committing is not None and self._committing.done():
             outcome = self._committing.result()
             self._committing = None
             if isinstance(outcome, Path):
                 self.location = outcome
                 self.state = State.DONE
-                swarm.remove(self.name)
+                carrier.remove(self.name)
+                self._pool.remove(self.name)
             else:
-                self._mend(swarm, outcome, now)
+                self._mend(carrier, outcome, now)
 
     def wait(self, seconds: float) -> None:
-        """While only our own threads have work left: wait for them instead of for the swarm."""
+        """While only our own threads have work left: wait for them instead of for the carrier."""
         if self._committing is not None:
             wait([self._committing], timeout=seconds)
 
-    def begin_last_flush(self, swarm: Swarm) -> bool:
+    def begin_last_flush(self, carrier: Carrier) -> bool:
         """The process ends early: ask for what has arrived to be written. False if there is nothing to wait for."""
-        if self._closed or self._disk_failed or self.state is not State.FETCHING or self.name not in swarm:
+        if self._closed or self._disk_failed or self.state is not State.FETCHING or self.name not in carrier:
             return False
         if self._saving is not None:
             wait([self._saving])
-        self._flush(swarm)
+        self._flush(carrier)
         return True
 
     def finish_last_flush(self) -> None:
@@ -208,7 +228,7 @@ class Transfer:
         if self._closed:
             return
         self._closed = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
         self._checker.__exit__()
         os.close(self._fd)
 
@@ -236,6 +256,7 @@ class Transfer:
             self.reused += min(sum(leaves) * LEAF, self._piece_size(piece))
 
     def _arrived(self, piece: int) -> None:
+        self._pool.had(self.name, piece)
         if piece not in self._have:
             self._have.add(piece)
             self.done_bytes += self._piece_size(piece)
@@ -243,15 +264,15 @@ class Transfer:
             for block in self._coverage.add(piece):
                 self._check(block)
 
-    def _all_arrived(self, swarm: Swarm) -> None:
+    def _all_arrived(self, carrier: Carrier) -> None:
         """libtorrent says so, or may have said so unheard: take its word for the pieces, and go on to the flush."""
         if len(self._have) < self.file.piece_count:
-            for piece in swarm.pieces(self.name):
+            for piece in carrier.pieces(self.name):
                 self._arrived(piece)
         if self.state in {State.FETCHING, State.FLUSHING} and len(self._have) == self.file.piece_count:
             self.state = State.FLUSHING
-            self._sample(swarm)
-            self._flush(swarm)
+            self._sample(carrier)
+            self._flush(carrier)
 
     def _check(self, block: Block) -> None:
         """Every byte of a block has arrived: have it read and hashed, unless it is proven already."""
@@ -284,10 +305,10 @@ class Transfer:
     def _idle(self) -> bool:
         return self._flushing is None and self._saving is None
 
-    def _flush(self, swarm: Swarm) -> None:
+    def _flush(self, carrier: Carrier) -> None:
         if self._flushing is None:
             self._flushing = frozenset(self._have)
-            swarm.flush(self.name)
+            carrier.flush(self.name)
 
     def _after_flush(self) -> None:
         flushed, self._flushing = self._flushing, None
@@ -301,7 +322,7 @@ class Transfer:
             for block in [block for block in doubtful if flushed.issuperset(self._coverage.pieces(block))]:
                 self._doubtful.discard(block.index)
                 self._check(block)
-            self._saving = self._pool.submit(self._save, flushed, frozenset(self._proven))
+            self._saving = self._threads.submit(self._save, flushed, frozenset(self._proven))
 
     def _save(self, pieces: Iterable[int], blocks: Iterable[int]) -> None:
         self._sync()
@@ -323,7 +344,7 @@ class Transfer:
 
     def _commit(self) -> None:
         self.state = State.COMMITTING
-        self._committing = self._pool.submit(
+        self._committing = self._threads.submit(
             self._prove_and_publish, tuple(self._checks.items()), frozenset(self._proven)
         )
 
@@ -331,7 +352,7 @@ class Transfer:
         self, checks: tuple[tuple[int, Future[BadBlock | None]], ...], proven: frozenset[int]
     ) -> Path | tuple[BadBlock, ...]:
         """In a thread: the whole proof, then the crash order. Gives the blob's path, or what must be fetched again."""
-        sync = self._pool.submit(self._sync)  # the disk works while the processor hashes
+        sync = self._threads.submit(self._sync)  # the disk works while the processor hashes
         with io_errors(self._partial.data):
             passed = proven | {index for index, check in checks if check.result() is None}
             bad = self._bad_of(block for block in self.file.blocks if block.index not in passed)
@@ -363,7 +384,7 @@ class Transfer:
             )  # fmt: skip
         return bad
 
-    def _mend(self, swarm: Swarm, bad: tuple[BadBlock, ...], now: float) -> None:
+    def _mend(self, carrier: Carrier, bad: tuple[BadBlock, ...], now: float) -> None:
         for item in bad:
             block = item.block
             self._mended[block.index] += 1
@@ -385,18 +406,51 @@ class Transfer:
         self.reused = min(self.reused, self.done_bytes)
         self._checks.clear()
         self._doubtful.clear()
-        swarm.remove(self.name)
-        self.start(swarm, now)
+        carrier.remove(self.name)
+        self._pool.remove(self.name)
+        self.start(carrier, now)
 
     # -- bookkeeping ---------------------------------------------------------------------------------------------
 
-    def _sample(self, swarm: Swarm) -> None:
-        status = swarm.status(self.name)
+    def _sample(self, carrier: Carrier) -> None:
+        status = carrier.status(self.name)
         self.peers = status.peers
-        self.ledger.sample(status.downloaded, swarm.sources(self.name))
+        self.ledger.sample(peers=status.downloaded, mirrors=self._pool.received(self.name))
+        self._pool.swarm_is(self.name, peers=status.peers, rate=status.down_rate)
 
-    def _reject(self, kind: str, source: str, reason: str) -> None:
-        rejected = SourceRejected(source=source, kind=kind, reason=reason)
+    def reject_mirror(self, rejected: MirrorRejected) -> None:
+        """The pool says what is wrong with a mirror."""
+        wrong = rejected.wrong
+        if wrong is not None:
+            found = Evidence(
+                file=self.file.path,
+                block=wrong.block if wrong.block is not None else wrong.blocks[0],
+                piece=wrong.piece,
+                expected=wrong.expected,
+                actual=wrong.actual,
+            )
+            self.evidence.append(("mirror", rejected.url, found))
+        self._reject(SourceRejected(source=rejected.url, kind="mirror", reason=rejected.reason))
+
+    def _reject_peer(self, endpoint: str) -> None:
+        """A peer was banned for a piece. libtorrent keeps the piece's number alone, not what it got."""
+        reason, piece = WRONG_BYTES, self._failed_piece
+        if piece is not None:
+            blocks = self._coverage.blocks(piece)
+            which = f"block {blocks[0]}" if len(blocks) == 1 else f"blocks {blocks[0]}–{blocks[-1]}"
+            expected = "sha1:" + self._torrent.hashes.v1_pieces[20 * piece : 20 * piece + 20].hex()
+            reason = f"{WRONG_BYTES}: {which} (piece {piece}), expected {expected}"
+            found = Evidence(file=self.file.path, block=blocks[0], piece=piece, expected=expected)
+            self.evidence.append(("peer", endpoint, found))
+        self._reject(SourceRejected(source=endpoint, kind="peer", reason=reason))
+
+    def proven_blocks(self) -> Iterator[range]:
+        """The pieces of each block that was proven."""
+        for block in self.file.blocks:
+            if self.state is State.DONE or block.index in self._proven:
+                yield self._coverage.pieces(block)
+
+    def _reject(self, rejected: SourceRejected) -> None:
         if rejected not in self.rejected:
             self.rejected.append(rejected)
             self._on_event(rejected)

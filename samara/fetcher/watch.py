@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from samara.fetcher.carrier import Carrier
+from samara.fetcher.mirrors.pool import MirrorRejected
 from samara.fetcher.plan import has_stalled
 from samara.fetcher.transfer import State, Transfer
 from samara.schemas.errors import NetworkError
 from samara.schemas.events import PullProgress
 from samara.schemas.rates import RateMeter
-from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import (
     WRONG_BYTES,
     Downloading,
     ListenFailed,
-    MirrorFailed,
     PeerBanned,
     PeerLost,
     SwarmEvent,
@@ -44,20 +44,26 @@ class Watch:
         self._shown_at = 0.0
         self._losses: dict[str, str] = {}
 
-    def handle(self, swarm: Swarm, happened: SwarmEvent) -> None:
+    def handle(self, carrier: Carrier, happened: SwarmEvent) -> None:
         """Tell a fresh torrent its peers; remember why the last connection was lost."""
-        if isinstance(happened, Downloading) and happened.torrent in swarm:
-            if self._lost_all(swarm.begin(happened.torrent, self._peers)) and self._nobody_else:
+        if isinstance(happened, Downloading) and happened.torrent in carrier:
+            if self._lost_all(carrier.begin(happened.torrent, self._peers)) and self._nobody_else:
                 raise NetworkError(f"nobody to ask: {self._why()}", next_step="check the address after --peer")
         elif isinstance(happened, PeerLost):
             if self._losses.get(happened.endpoint) != WRONG_BYTES:  # what comes after that says less
                 self._lost(happened.endpoint, happened.reason)
-        elif isinstance(happened, MirrorFailed):
-            self._lost(happened.url, happened.reason)
         elif isinstance(happened, PeerBanned):
             self._lost(happened.endpoint, WRONG_BYTES)
         elif isinstance(happened, ListenFailed) and happened.was_chosen:
             raise happened.as_error()
+
+    def mirror_failed(self, rejected: MirrorRejected) -> None:
+        """Remember why a mirror brings nothing."""
+        self._lost(rejected.url, rejected.reason)
+
+    def slept(self, now: float) -> None:
+        """The process stood still, or was told to: silence until now means nothing."""
+        self._last_progress = self._told_at = self._alone_since = now
 
     def progress(self, transfers: Sequence[Transfer], now: float) -> Iterator[PullProgress]:
         """Where each transfer stands, a few times a second and at its end."""
@@ -80,7 +86,7 @@ class Watch:
                     from_mirrors=transfer.ledger.from_mirrors,
                 )
 
-    def look_after(self, swarm: Swarm, transfers: Sequence[Transfer], now: float) -> None:
+    def look_after(self, carrier: Carrier, transfers: Sequence[Transfer], now: float) -> None:
         """Tell peers again while nobody is there. Raises NetworkError when nothing has come for too long."""
         fetching = [transfer for transfer in transfers if transfer.state is State.FETCHING]
         # bytes, not pieces: one piece of a large model takes minutes on a slow link
@@ -94,10 +100,10 @@ class Watch:
         elif now - self._told_at >= RETELL_EVERY:
             self._told_at = now
             if now - self._alone_since > UTP_AFTER:
-                swarm.allow_utp()
+                carrier.allow_utp()
             for transfer in alone:
                 # begin, for one whose start went unheard; who has no address now may have one when the link is back
-                self._lost_all(swarm.begin(transfer.name, self._peers))
+                self._lost_all(carrier.begin(transfer.name, self._peers))
         if has_stalled(now=now, last_progress=self._last_progress, give_up_after=self._give_up_after):
             raise NetworkError(
                 f"nothing came for {self._give_up_after:.0f} s ({self._why()})",

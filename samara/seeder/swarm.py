@@ -28,10 +28,11 @@ from samara.registry.trust.beacons import public_of_seed
 from samara.schemas.bittorrent import MAX_SMALL_FILE
 from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import MalformedError, NetworkError, UsageError
-from samara.seeder.mirrors import MirrorBook
+from samara.schemas.networks import Network, NetworkPolicy
+from samara.schemas.pull_record import Found
 from samara.seeder.swarm_dht import Dht, dht_settings, listen_for, resolve_nodes
 from samara.seeder.swarm_events import (
-    WRONG_BYTES,
+    BlockReceived,
     DiskFailed,
     Downloading,
     EventsLost,
@@ -39,9 +40,9 @@ from samara.seeder.swarm_events import (
     Flushed,
     ListenFailed,
     ListeningOn,
-    MirrorFailed,
     PeerBanned,
     PeerLost,
+    PeerMet,
     PieceFailed,
     PieceFinished,
     SourceBytes,
@@ -66,6 +67,15 @@ _ALERTS = (
 
 _DHT_ALERTS = frozenset({"session_stats_alert", "dht_mutable_item_alert", "dht_put_alert"})
 
+_FOUND: tuple[tuple[int, Found], ...] = (
+    (lt.peer_info.tracker, "tracker"),
+    (lt.peer_info.dht, "dht"),
+    (lt.peer_info.pex, "exchange"),
+    (lt.peer_info.lsd, "lan"),
+)
+_BLOCKED = 1  # in libtorrent's address filter
+_USUAL, _TOP = 4, 7  # libtorrent's priorities of pieces
+
 HANDFUL = 0.01  # seconds between two looks at what has happened
 
 
@@ -77,6 +87,7 @@ class Swarm:
 
     def __init__(self, options: SwarmOptions) -> None:
         profile = options.profile
+        alerts = _ALERTS | lt.alert_category.block_progress if options.count_blocks else _ALERTS
         nodes = resolve_nodes(options.dht_nodes, _addresses)
         parameters = lt.session_params()
         settings: Any = {"alert_queue_size": 20_000, **profile.settings, **SMALL_FILE_SETTINGS}
@@ -84,7 +95,7 @@ class Swarm:
         settings["dht_read_only"] = options.dht_read_only
         settings.update(
             {
-                "alert_mask": _ALERTS,
+                "alert_mask": alerts,
                 "allow_multiple_connections_per_ip": True,  # a whole lab may sit behind one address
                 "announce_to_all_tiers": True,
                 "announce_to_all_trackers": True,
@@ -113,11 +124,14 @@ class Swarm:
         self._session: Any = lt.session(parameters)
         self._chosen = frozenset(text for text in options.listen if parse_endpoint(text)[1] != 0)
         self._handles: dict[str, Any] = {}
+        self._first: dict[str, range] = {}
         self._polled_at = 0.0
         self.finds_peers = options.dht or options.lan
-        self._mirrors = MirrorBook(_known_addresses)
         self._small = SmallFetches(self.peers)
-        self._dht = Dht(self._session, nodes, enabled=options.dht, alerts=_ALERTS)
+        self._dht = Dht(self._session, nodes, enabled=options.dht, alerts=alerts)
+        self._networks = NetworkPolicy(only=options.networks)
+        if options.networks:
+            self._keep_within(options.networks)
         if options.upload_limit or options.download_limit:
             self._cap_local_peers_too()
 
@@ -159,26 +173,59 @@ class Swarm:
         have: Sequence[bool],
         *,
         leaves: Mapping[int, Sequence[bool]] = MappingProxyType({}),
-        mirrors: Iterable[str] = (),
-        peers_first: bool = True,
+        first: range = range(0),
+        in_order: bool = False,
     ) -> str:
         """Fetch into the file at `path`, believing that the pieces in `have` are already there, and of some others the
-        `leaves` (16 KiB each).
+        `leaves` (16 KiB each). The pieces `first` before others; all `in_order` if so wished.
 
-        With `peers_first` it asks nobody until `begin`, which belongs to its Downloading event; without, it asks
-        mirrors at once. Whoever isn't first is asked at libtorrent's next whole second.
+        It asks nobody until `begin`, which belongs to its Downloading event.
         """
         parameters = _parameters(torrent, path.parent, path.name)
-        if peers_first:
-            parameters.flags |= lt.torrent_flags.paused
+        parameters.flags |= lt.torrent_flags.paused
+        if in_order:
+            parameters.flags |= lt.torrent_flags.sequential_download
+        if first:
+            parameters.piece_priorities = [_TOP if n in first else _USUAL for n in range(len(have))]
         # also when all are False: without it libtorrent would first check a file that is already there, and a torrent
         # that waits for `begin` never gets to that
         parameters.have_pieces = list(have)
         parameters.unfinished_pieces = {piece: list(there) for piece, there in leaves.items()}
-        parameters.url_seeds = list(mirrors)
         name = self._add(parameters)
-        self._mirrors.add(name, parameters.url_seeds)
+        self._first[name] = first
         return name
+
+    def hold_back(self, name: str, pieces: Iterable[int]) -> None:
+        """Somebody else is at these pieces of a fetch: don't ask peers for them."""
+        self._handles[name].prioritize_pieces([(piece, 0) for piece in pieces])
+
+    def ask_for(self, name: str, pieces: Iterable[int]) -> None:
+        """Nobody else is at these pieces any more: ask peers for them."""
+        first = self._first.get(name, range(0))
+        self._handles[name].prioritize_pieces([(piece, _TOP if piece in first else _USUAL) for piece in pieces])
+
+    def in_progress(self, name: str) -> frozenset[int]:
+        """The pieces of a fetch that have come in part, or that peers were asked for."""
+        return frozenset(int(entry["piece_index"]) for entry in self._handles[name].get_download_queue())
+
+    def add_piece(self, name: str, piece: int, data: bytes) -> None:
+        """A piece that came by another way, whole and right: answered by PieceFinished, and given to peers too."""
+        self._handles[name].add_piece(piece, data, 0)
+
+    def pause(self) -> None:
+        """Let go of every connection until `go_on`."""
+        self._session.pause()
+
+    def go_on(self) -> None:
+        """After `pause`. Torrents find their peers again when they are told of them (`begin`)."""
+        self._session.resume()
+
+    def limit(self, *, up: int | None = None, down: int | None = None) -> None:
+        """Cap what goes out and comes in from now on (bytes per second, 0: no cap)."""
+        wanted = {"upload_rate_limit": up, "download_rate_limit": down}
+        self._session.apply_settings({name: rate for name, rate in wanted.items() if rate is not None})
+        if up or down:
+            self._cap_local_peers_too()
 
     def add_small_seed(self, torrent: bytes, path: Path) -> str:
         """Give the small file at `path`, of `schemas.bittorrent.small_torrent`. Returns its v2 infohash.
@@ -235,6 +282,7 @@ class Swarm:
     def remove(self, name: str) -> None:
         """Stop with one torrent; its file stays, unless it is a small one that was fetched."""
         handle = self._handles.pop(name, None)
+        self._first.pop(name, None)
         self._dht.forget(name)
         if handle is not None and not self._small.remove(name, self._session):
             self._session.remove_torrent(handle)
@@ -248,7 +296,10 @@ class Swarm:
             except OSError as error:
                 lost[format_endpoint((host, port))] = f"can't find its address ({error.strerror or error})"
                 continue
-            for address in addresses:
+            refused = [why for address in addresses if (why := self._networks.why_not(address[0], vouched=True))]
+            if len(refused) == len(addresses):
+                lost[format_endpoint((host, port))] = refused[0]
+            for address in addresses:  # one outside the networks is refused by libtorrent's filter
                 self._handles[name].connect_peer(address)
         return lost
 
@@ -265,7 +316,7 @@ class Swarm:
     def ban(self, address: str) -> None:
         """Talk no more to an address: where several connections from one are allowed libtorrent bans one port alone."""
         blocked = self._session.get_ip_filter()
-        blocked.add_rule(address, address, 1)
+        blocked.add_rule(address, address, _BLOCKED)
         self._session.set_ip_filter(blocked)
 
     def look_for_peers(self, name: str) -> None:
@@ -315,13 +366,8 @@ class Swarm:
         time.sleep(max(0.0, min(timeout, self._polled_at + HANDFUL - time.monotonic())))
         self._polled_at = time.monotonic()
         events: list[SwarmEvent] = []
-        unexplained = self._mirrors.unexplained()
         for alert in self._session.pop_alerts():
             events.extend(self._translate(alert))
-        still = self._mirrors.unexplained()
-        for torrent, url in (pair for pair in unexplained if pair in still):
-            self._mirrors.forget_unexplained(torrent, url)
-            events.append(MirrorFailed(torrent=torrent, url=url, reason="failed for no reason given"))
         return tuple(events)
 
     def wait_listening(self, timeout: float) -> tuple[str, ...]:
@@ -348,6 +394,11 @@ class Swarm:
             raise NetworkError("can't listen: the session reported no address", next_step="check --listen")
         return tuple(dict.fromkeys(found))
 
+    @property
+    def has_peers(self) -> bool:
+        """Whether peers may bring something."""
+        return True
+
     def status(self, name: str) -> TorrentStatus:
         """Where one torrent stands now."""
         status = self._handles[name].status(lt.torrent_handle.query_accurate_download_counters)
@@ -366,14 +417,17 @@ class Swarm:
         return tuple(piece for piece, there in enumerate(present) if there)
 
     def sources(self, name: str) -> tuple[SourceBytes, ...]:
-        """Who has given how much, of the connections that are open now."""
-        found = []
-        for peer in self._handles[name].get_peer_info():
-            is_mirror = peer.connection_type != lt.peer_info.standard_bittorrent
-            found.append(
-                SourceBytes(source=format_endpoint(peer.ip), is_mirror=is_mirror, downloaded=peer.total_download)
+        """Who has given and taken how much, of the connections that are open now."""
+        return tuple(
+            SourceBytes(
+                source=format_endpoint(peer.ip),
+                found=_found(peer),
+                downloaded=peer.total_download,
+                uploaded=peer.total_upload,
             )
-        return tuple(found)
+            for peer in self._handles[name].get_peer_info()
+            if peer.connection_type == lt.peer_info.standard_bittorrent
+        )
 
     def _add(self, parameters: Any) -> str:
         name = str(parameters.ti.info_hashes().v2)
@@ -391,6 +445,14 @@ class Swarm:
         everyone.add_rule("0.0.0.0", "255.255.255.255", 1 << self._session.global_peer_class_id)  # noqa: S104
         everyone.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1 << self._session.global_peer_class_id)
         self._session.set_peer_class_filter(everyone)
+
+    def _keep_within(self, networks: Iterable[Network]) -> None:
+        allowed = lt.ip_filter()
+        allowed.add_rule("0.0.0.0", "255.255.255.255", _BLOCKED)  # noqa: S104
+        allowed.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", _BLOCKED)
+        for network in networks:
+            allowed.add_rule(str(network.network_address), str(network.broadcast_address), 0)
+        self._session.set_ip_filter(allowed)
 
     def _translate(self, alert: Any) -> Iterator[SwarmEvent]:
         kind = type(alert).__name__
@@ -418,16 +480,13 @@ class Swarm:
             yield PieceFailed(torrent=name, piece=int(alert.piece_index))
         elif kind == "peer_ban_alert":
             yield self._banned(name, alert.endpoint)
-        elif kind == "url_seed_alert":
-            if alert.error.value():
-                yield MirrorFailed(torrent=name, url=str(alert.server_url()), reason=_why(alert.error))
-            else:
-                self._mirrors.failed(name, str(alert.server_url()))
-        elif kind == "peer_disconnected_alert":
-            never_came = alert.op == lt.operation_t.connect
-            yield from self._lost(name, alert.endpoint, str(alert.error.message()), for_good=never_came)
-        elif kind == "peer_error_alert":
-            yield from self._lost(name, alert.endpoint, str(alert.error.message()), for_good=True)
+        elif kind == "peer_connect_alert":
+            yield PeerMet(torrent=name, endpoint=format_endpoint(alert.endpoint))
+        elif kind == "block_finished_alert":
+            yield BlockReceived(torrent=name, endpoint=format_endpoint(alert.endpoint), piece=int(alert.piece_index))
+        elif kind in {"peer_disconnected_alert", "peer_error_alert"}:
+            reason = str(alert.error.message())
+            yield PeerLost(torrent=name, endpoint=format_endpoint(alert.endpoint), reason=reason)
         elif kind in {"file_error_alert", "torrent_error_alert"}:
             yield DiskFailed(torrent=name, errno=_errno(alert.error), message=str(alert.error.message()))
         elif kind == "alerts_dropped_alert":
@@ -441,21 +500,8 @@ class Swarm:
             yield ListenFailed(endpoint=endpoint, message=str(alert.error.message()))
 
     def _banned(self, torrent: str, endpoint: tuple[str, int]) -> SwarmEvent:
-        url = self._mirrors.banned(torrent, endpoint)
-        if url is not None:
-            return MirrorFailed(torrent=torrent, url=url, reason=WRONG_BYTES)
         self.ban(endpoint[0])
         return PeerBanned(torrent=torrent, endpoint=format_endpoint(endpoint))
-
-    def _lost(
-        self, torrent: str, endpoint: tuple[str, int], reason: str, *, for_good: bool
-    ) -> Iterator[SwarmEvent]:  # fmt: skip
-        # a mirror may well hang up and be asked again; it has failed when it never came, or broke HTTP
-        url = self._mirrors.lost(torrent, endpoint) or (self._mirrors.at(torrent, endpoint) if for_good else None)
-        if url is not None:
-            yield MirrorFailed(torrent=torrent, url=url, reason=reason)
-        elif not self._mirrors.is_liar(torrent, endpoint):
-            yield PeerLost(torrent=torrent, endpoint=format_endpoint(endpoint), reason=reason)
 
 
 def _parameters(torrent: bytes, folder: Path, file_name: str) -> Any:
@@ -500,16 +546,10 @@ def _is_at(endpoint: str, chosen: str) -> bool:
     return port == chosen_port and (address.is_unspecified or address == ipaddress.ip_address(host))
 
 
-def _known_addresses(host: str, port: int) -> list[tuple[str, int]]:
-    try:
-        return _addresses(host, port)
-    except OSError:
-        return []
-
-
-def _why(error: Any) -> str:
-    message = str(error.message())
-    return WRONG_BYTES if message == "peer banned" else message
+def _found(peer: Any) -> frozenset[Found]:
+    if not peer.flags & lt.peer_info.local_connection:
+        return frozenset({"incoming"})
+    return frozenset(how for flag, how in _FOUND if peer.source & flag)
 
 
 def _errno(error: Any) -> int:

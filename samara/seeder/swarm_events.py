@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.errors import NetworkError
+from samara.schemas.pull_record import Found
 
 WRONG_BYTES = "sent wrong bytes and was banned"
 
@@ -39,14 +40,6 @@ class PeerBanned(SwarmEvent):
     """A peer sent wrong bytes and is not asked again."""
 
     endpoint: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MirrorFailed(SwarmEvent):
-    """A mirror gave an error or wrong bytes; at least for a while it is not asked again."""
-
-    url: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,6 +89,21 @@ class ListenFailed(SwarmEvent):
         return NetworkError(
             f"can't listen on {self.endpoint} ({self.message})", next_step="choose another --listen address"
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PeerMet(SwarmEvent):
+    """A connection was made, by us or by them."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockReceived(SwarmEvent):
+    """A peer brought 16 KiB of a piece; only where the session was asked to count them."""
+
+    endpoint: str
+    piece: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,8 +184,12 @@ class TorrentStatus:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceBytes:
-    """Payload received so far from one open connection. `source`: its HOST:PORT."""
+    """Payload received from and sent to one open connection so far. `source`: its HOST:PORT; `found`: how libtorrent
+    came to know it ("tracker", "dht", "exchange", "lan", or "incoming": it called us), nothing for whom we called
+    because somebody told us to.
+    """
 
     source: str
-    is_mirror: bool
+    found: frozenset[Found]
     downloaded: int
+    uploaded: int

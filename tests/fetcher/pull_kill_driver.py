@@ -25,7 +25,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # started by its path, no
 
 from support.kills import die_at_step
 
-from samara.fetcher.pull import PullOptions, pull
+from samara.fetcher.options import PullOptions
+from samara.fetcher.pull import pull
 from samara.registry.home import Home
 from samara.schemas.events import Event, Reached
 from samara.seeder.swarm_options import SwarmOptions

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # started by its path, no
 
 from support.kills import die_at_step
 
-from samara.fetcher.pull import PullOptions
+from samara.fetcher.options import PullOptions
 from samara.fetcher.repair import repair
 from samara.registry.home import Home
 from samara.seeder.swarm_options import SwarmOptions

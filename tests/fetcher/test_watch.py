@@ -8,12 +8,13 @@ from typing import cast
 
 import pytest
 
+from samara.fetcher.mirrors.pool import MirrorRejected
 from samara.fetcher.sources import SourceLedger
 from samara.fetcher.transfer import State, Transfer
 from samara.fetcher.watch import RETELL_EVERY, UTP_AFTER, Watch
 from samara.schemas.errors import NetworkError
 from samara.seeder.swarm import Swarm
-from samara.seeder.swarm_events import Downloading, ListenFailed, MirrorFailed, PeerBanned, PeerLost
+from samara.seeder.swarm_events import Downloading, ListenFailed, PeerBanned, PeerLost
 
 PEER = ("192.0.2.1", 6901)
 GIVE_UP = 60.0
@@ -76,7 +77,7 @@ def test_so_do_bytes_of_a_piece_that_takes_its_time() -> None:
     """16 MiB over a bad line take longer than anybody would wait in silence."""
     watch, swarm, transfer = watching()
     for turn in range(10):
-        transfer.ledger.sample(16 * 1024 * turn, [])
+        transfer.ledger.sample(peers=16 * 1024 * turn, mirrors=0)
         look(watch, swarm, transfer, turn * GIVE_UP * 0.9)
 
 
@@ -116,7 +117,9 @@ def test_giving_up_names_who_was_lost_the_last_ones_and_why() -> None:
     ours = cast(Swarm, swarm)
     for number in range(100):
         watch.handle(ours, PeerLost(endpoint=f"192.0.2.{number}:1", reason="timed out"))
-    watch.handle(ours, MirrorFailed(url="http://example.org/x", reason="404 Not Found"))
+    watch.mirror_failed(
+        MirrorRejected(torrent="t", url="http://example.org/x", reason="404 Not Found", banned=False)
+    )  # fmt: skip
     watch.handle(ours, PeerBanned(endpoint="192.0.2.200:1"))
     watch.handle(ours, PeerLost(endpoint="192.0.2.200:1", reason="too many corrupt pieces"))
     look(watch, swarm, transfer, 0.0)

@@ -137,7 +137,13 @@ class Process:
 
 def environment(home: Home) -> Mapping[str, str]:
     """This process's environment with SAMARA_HOME set, no colours, and nothing that asks."""
-    return {**os.environ, ENV_HOME: str(home.root), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    return {
+        **os.environ,
+        ENV_HOME: str(home.root),
+        "NO_COLOR": "1",
+        "PYTHONUNBUFFERED": "1",
+        "SAMARA_PRIVATE_MIRRORS": "1",  # the mirrors that tests publish are on loopback
+    }
 
 
 @contextlib.contextmanager

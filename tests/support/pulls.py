@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from samara.fetcher.pull import Pulled, PullOptions, pull
+from samara.fetcher.options import PullOptions
+from samara.fetcher.pull import Pulled, pull
 from samara.registry.home import Home
 from samara.schemas.errors import NetworkError, SamaraError
 from samara.schemas.events import Event, PullProgress
@@ -24,7 +25,9 @@ E = TypeVar("E", bound=Event)
 
 def options(*peers: tuple[str, int], down: int = 0, **changes: object) -> PullOptions:
     """Options of a pull that asks these peers."""
-    made = PullOptions(swarm=loopback(down=down), peers=tuple(peers), give_up_after=STALL)
+    made = PullOptions(
+        swarm=loopback(), peers=tuple(peers), limit=down, private_mirrors=True, give_up_after=STALL
+    )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,191 @@
+"""Bringing the bytes of blobs: transfers, peers and mirrors served in one loop. What pull and repair share.
+
+Whatever ends it (Ctrl-C, a full disk, nobody left, `samara cancel`), what has arrived is flushed and recorded first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from samara.fetcher.carrier import Carrier
+from samara.fetcher.control import Control
+from samara.fetcher.later import LaterIndex
+from samara.fetcher.options import PullOptions
+from samara.fetcher.partial import Partial
+from samara.fetcher.plan import require_sources
+from samara.fetcher.session import Session
+from samara.fetcher.transfer import State, Transfer
+from samara.fetcher.watch import Watch
+from samara.registry.home import Home
+from samara.schemas.bittorrent import ParsedTorrent
+from samara.schemas.errors import SamaraError
+from samara.schemas.events import OnEvent
+from samara.schemas.manifest import ReleaseFile
+from samara.seeder.swarm_events import EventsLost, Flushed
+
+LAST_FLUSH = 3.0  # seconds a pull that ends early waits for its last bytes to be written
+STOOD_STILL = 5.0  # seconds between two rounds of the loop after which the process was surely stopped in between
+NOTE_EVERY = 0.5  # seconds between two looks at who has given how much
+LOOK_EVERY = 0.1  # seconds to wait for peers in one round
+LOOK_EVERY_WITH_MIRRORS = 0.02  # and when mirrors bring pieces, which don't wake the swarm's wait
+
+
+class Fetching:
+    """One command's transfers. Single-threaded; disk and mirrors have threads of their own."""
+
+    def __init__(
+        self,
+        home: Home,
+        index: LaterIndex,
+        options: PullOptions,
+        session: Session,
+        control: Control,
+        on_event: OnEvent,
+        *,
+        started: float,
+    ) -> None:
+        self._home = home
+        self._index = index
+        self._options = options
+        self._session = session
+        self._control = control
+        self._on_event = on_event
+        self._started = started
+        self._noted_at = float("-inf")
+        self.transfers: list[Transfer] = []
+        self.first_byte: float | None = None
+
+    def require_sources(self, missing: int, files: Iterable[ReleaseFile]) -> None:
+        """Raise NetworkError if so many pieces must come and there is nobody to ask."""
+        require_sources(
+            missing,
+            peers=len(self._session.peers),
+            discovery=self._options.discovery,
+            mirrors=self._has_mirrors(files),
+        )
+
+    def prepare(
+        self,
+        file: ReleaseFile,
+        torrent: ParsedTorrent,
+        partial: Partial,
+        *,
+        publish: Callable[[Path], Path] | None = None,
+        in_order: bool = False,
+    ) -> Transfer:
+        """A transfer that knows what its partial holds. The caller holds the partial's lock, and closes it."""
+        return Transfer(
+            self._home,
+            file,
+            torrent,
+            partial,
+            pool=self._session.pool(),
+            mirrors=file.mirrors if self._options.mirrors else (),
+            in_order=in_order,
+            checkpoint_seconds=self._options.checkpoint_seconds,
+            publish=publish,
+            on_event=self._on_event,
+        )
+
+    def run(self, batch: Sequence[Transfer], *, on_done: Callable[[Transfer], None]) -> None:
+        """Bring them all. Raises NetworkError, DiskFullError, StoreError, IntegrityError, InterruptedByUser."""
+        self.transfers += batch
+        if not batch:
+            return
+        carrier = self._session.carrier()
+        try:
+            self._loop(carrier, batch, on_done)
+        except BaseException:  # Ctrl-C, a full disk, nobody left, a broken pipe: whatever ends it
+            self._save_progress(carrier, batch)
+            raise
+        finally:
+            self._note_contacts(carrier, batch)
+            self._credit(batch)
+
+    def _has_mirrors(self, files: Iterable[ReleaseFile]) -> bool:
+        return self._options.mirrors and any(file.mirrors for file in files)
+
+    def _loop(self, carrier: Carrier, batch: Sequence[Transfer], on_done: Callable[[Transfer], None]) -> None:
+        now = time.monotonic()
+        pool, contacts = self._session.pool(), self._session.contacts
+        watch = Watch(
+            self._session.peers,
+            nobody_else=not self._options.discovery and not self._has_mirrors(t.file for t in batch),
+            give_up_after=self._options.give_up_after,
+            now=now,
+        )
+        for transfer in batch:
+            transfer.start(carrier, now)
+        self._index.begin()
+        unfinished = list(batch)
+        while unfinished:
+            only_commits = all(transfer.state is State.COMMITTING for transfer in unfinished)
+            patience = 0.0 if only_commits else LOOK_EVERY_WITH_MIRRORS if pool.is_busy else LOOK_EVERY
+            for happened in carrier.poll(patience):
+                contacts.heard(happened)
+                watch.handle(carrier, happened)
+                for transfer in unfinished:
+                    if happened.torrent == transfer.name or isinstance(happened, EventsLost):
+                        transfer.handle(carrier, happened)
+            if only_commits:
+                unfinished[0].wait(0.05)
+            before, now = now, time.monotonic()
+            for rejected in pool.tick(now, carrier):
+                watch.mirror_failed(rejected)
+                for transfer in unfinished:
+                    if transfer.name == rejected.torrent and rejected.is_news:
+                        transfer.reject_mirror(rejected)
+            for transfer in unfinished:
+                transfer.tick(carrier, now)
+            self._note_first_byte(now)
+            self._index.check()
+            for progress in watch.progress(unfinished, now):
+                self._on_event(progress)
+            if now - self._noted_at >= NOTE_EVERY:
+                self._noted_at = now
+                self._note_contacts(carrier, unfinished)
+            for transfer in unfinished:
+                if transfer.state is State.DONE:
+                    on_done(transfer)
+            unfinished = [transfer for transfer in unfinished if transfer.state is not State.DONE]
+            came = (sum(t.ledger.from_peers for t in batch), sum(t.ledger.from_mirrors for t in batch))
+            held_up = self._control.look(carrier, pool, now, came=came)
+            if held_up or now - before > STOOD_STILL:
+                watch.slept(now)
+            if not held_up:
+                watch.look_after(carrier, unfinished, now)
+
+    def _note_first_byte(self, now: float) -> None:
+        if self.first_byte is None and any(t.ledger.downloaded for t in self.transfers):
+            self.first_byte = now - self._started
+
+    def _note_contacts(self, carrier: Carrier, transfers: Iterable[Transfer]) -> None:
+        contacts, pool = self._session.contacts, self._session.pool()
+        for transfer in transfers:
+            if transfer.name in carrier:
+                contacts.sampled(transfer.name, carrier.sources(transfer.name))
+            contacts.mirror_bytes(pool.bytes_from(transfer.name))
+
+    def _credit(self, transfers: Iterable[Transfer]) -> None:
+        """Whose pieces were in blocks that have been proven, and whose were wrong."""
+        contacts = self._session.contacts
+        for transfer in transfers:
+            for pieces in transfer.proven_blocks():
+                contacts.block_verified(transfer.name, pieces)
+            for kind, source, evidence in transfer.evidence:
+                contacts.rejected(kind, source, evidence)
+
+    def _save_progress(self, carrier: Carrier, batch: Sequence[Transfer]) -> None:
+        """The pull ends early: let what has arrived be written, and record it."""
+        with contextlib.suppress(SamaraError):
+            self._session.pool().tick(time.monotonic(), carrier)  # pieces that mirrors brought a moment ago
+        waiting = {transfer.name: transfer for transfer in batch if transfer.begin_last_flush(carrier)}
+        deadline = time.monotonic() + LAST_FLUSH
+        while waiting and time.monotonic() < deadline:
+            for happened in carrier.poll(0.1):
+                if isinstance(happened, Flushed) and happened.torrent in waiting:
+                    with contextlib.suppress(SamaraError):  # what ended the pull is the news, not that this failed too
+                        waiting.pop(happened.torrent).finish_last_flush()

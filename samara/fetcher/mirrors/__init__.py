@@ -1,0 +1,11 @@
+"""Bytes from HTTP mirrors: who fetches which pieces of a blob, at the same time as the swarm does.
+
+    board   which pieces are missing, and who is at them (pure)
+    piece   one piece held against the torrent's hash, and the evidence when it is wrong (pure)
+    worker  one connection in a thread of its own: a span of pieces from one URL, each proven before it is handed on
+    pool    all workers and all mirrors: scores, spans, hand-overs, taking from the slow, bans (one thread calls it)
+    direct  takes the place of the swarm where no peers are wanted: writes proven pieces itself
+
+Must not live here: HTTP itself (`samara.registry.http`), what a score is (`samara.fetcher.scores`), crash order
+(`samara.fetcher.transfer`). Start reading: pool.py.
+"""
