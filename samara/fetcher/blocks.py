@@ -21,7 +21,8 @@ from samara.registry.positioned import read_into
 from samara.schemas.digests import b3_text
 from samara.schemas.manifest import Block
 
-WHOLE_CHUNK = 8 << 20  # bytes per update of the whole-file hash: enough for BLAKE3's own threads to share
+WHOLE_CHUNK = 4 << 20  # bytes per update of the whole-file hash: enough for BLAKE3's own threads to share
+MAX_THREADS = 8  # each holds a block; so many outrun any disk, and the page cache
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,11 +56,11 @@ def opened(path: Path) -> Iterator[int]:
 
 
 class BlockChecker:
-    """Checks blocks of one open file in worker threads. Use as a context manager."""
+    """Checks blocks of one open file in worker threads, at most `MAX_THREADS`. Use as a context manager."""
 
     def __init__(self, fd: int, *, threads: int | None = None) -> None:
         self._fd = fd
-        self._pool = ThreadPoolExecutor(max_workers=threads or cores(), thread_name_prefix="blocks")
+        self._pool = ThreadPoolExecutor(max_workers=threads or min(cores(), MAX_THREADS), thread_name_prefix="blocks")
         self._buffers = threading.local()
 
     def __enter__(self) -> BlockChecker:
@@ -74,11 +75,17 @@ class BlockChecker:
 
     def check(self, block: Block) -> BadBlock | None:
         """Read and check one block now."""
-        data = self._read(block.offset, block.size)
-        if data is None:
-            return BadBlock(block=block, actual=None)
-        actual = blake3(data).digest()
+        actual = self.digest(block)
         return None if actual == block.digest else BadBlock(block=block, actual=actual)
+
+    def digest(self, block: Block) -> bytes | None:
+        """The BLAKE3 of what lies where `block` belongs, whatever it should be; None where the file ends before it."""
+        data = self._read(block.offset, block.size)
+        return None if data is None else blake3(data).digest()
+
+    def digests(self, blocks: Iterable[Block]) -> Iterator[bytes | None]:
+        """`digest` of each, in their order, in all threads."""
+        return self._pool.map(self.digest, blocks)
 
     def _read(self, offset: int, size: int) -> memoryview | None:
         buffer: bytearray | None = getattr(self._buffers, "buffer", None)
@@ -114,18 +121,20 @@ def check_blocks(
 
 
 def whole_digest(fd: int, *, on_progress: Callable[[int], None] | None = None) -> bytes:
-    """BLAKE3 of a whole open file (32 raw bytes), with BLAKE3's own threads."""
+    """BLAKE3 of a whole open file (32 raw bytes), with BLAKE3's own threads, while another reads ahead."""
     hasher = blake3(max_threads=blake3.AUTO)
-    buffer = bytearray(WHOLE_CHUNK)
-    view = memoryview(buffer)
+    view, ahead = (memoryview(bytearray(WHOLE_CHUNK)) for _ in range(2))
     done = 0
-    with os.fdopen(os.dup(fd), "rb", buffering=0) as file:
-        file.seek(0)
-        while got := file.readinto(buffer):
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="whole") as reader:
+        got = read_into(fd, view, 0)
+        while got:
+            reading = reader.submit(read_into, fd, ahead, done + got)
             hasher.update(view[:got])
             done += got
             if on_progress is not None:
                 on_progress(done)
+            got = reading.result()
+            view, ahead = ahead, view
     return hasher.digest()
 
 

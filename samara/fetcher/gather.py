@@ -7,13 +7,15 @@ hashing pieces.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
+from samara.fetcher.blocks import BlockChecker
 from samara.fetcher.partial import Claims, Partial, Recovered, recover
 from samara.fetcher.reuse import (
     Place,
@@ -22,6 +24,7 @@ from samara.fetcher.reuse import (
     copy_blocks,
     copy_remains,
     gaps,
+    inside,
     plan_copies,
 )
 from samara.registry.durable import io_errors, sync_data
@@ -81,34 +84,75 @@ def _bring(
     adopt: Sequence[Path],
     on_event: OnEvent,
 ) -> None:
-    count = len(file.blocks)
-    found = recover(partial, torrent.hashes, count)
+    found = recover(partial, torrent.hashes, len(file.blocks))
     piece_map = PieceMap([block.size for block in file.blocks], torrent.hashes.piece_length)
     here = found.blocks | piece_map.blocks_covered(found.pieces)
     missing = [file.blocks[number] for number in here.missing()]
     if not missing:
         return
-    places: dict[bytes, list[Place]] = {}
+    holding = {number for piece in found.pieces for number in piece_map.blocks_touching(piece)}
+    adopted = list(files_in(adopt, home))
     same: list[Path] = []
-    for some in _candidates(home, file, missing, index, adopt, same, on_event):
-        for digest, there in some.items():
-            places.setdefault(digest, []).extend(there)
-    copies = plan_copies(missing, places)
-    if not copies and not same:
-        return
-    fd = partial.open_data()
-    try:
-        report = reporting(ReuseProgress, file.path, sum(copy.block.size for copy in copies), on_event)
-        holding = {number for piece in found.pieces for number in piece_map.blocks_touching(piece)}
-        proven = copy_blocks(copies, fd, holding=holding, on_progress=report)
-        unknown = [block for block in missing if block.index not in proven]
+    places = _places(_where_known(home, file, missing, index, adopted, same, on_event))
+    with contextlib.ExitStack() as stack:
+        copies = _Copies(partial, file, holding, stack, on_event)
+        copies.copy(missing, places)
+        lacking = [block for block in missing if block.index not in copies.proven]
+        if lacking:  # only now: what was copied from its own place need not be looked for in the same file
+            copies.copy(lacking, _places(_by_layouts(adopted, lacking, copies.read, on_event)))
+        lacking = [block for block in lacking if block.index not in copies.proven]
         for path in same:
-            copy_remains(path, gaps(unknown, found.pieces, torrent.hashes.piece_length), fd)
+            copy_remains(path, gaps(lacking, found.pieces, torrent.hashes.piece_length), copies.target)
+        if copies.is_nothing:
+            return
         with io_errors(partial.data):
-            sync_data(fd)
-    finally:
-        os.close(fd)
-    partial.save(_claims(found, proven, piece_map))
+            sync_data(copies.target)
+    partial.save(_claims(found, copies.proven, piece_map))
+
+
+class _Copies:
+    """What is copied into one partial, whose data is made and opened when the first block comes."""
+
+    def __init__(
+        self,
+        partial: Partial,
+        file: ReleaseFile,
+        holding: Container[int],
+        stack: contextlib.ExitStack,
+        on_event: OnEvent,
+    ) -> None:
+        self.proven: set[int] = set()
+        self.read: set[tuple[Path, int, int]] = set()  # (path, offset, size) of what is known of files
+        self._partial = partial
+        self._file = file
+        self._holding = holding
+        self._stack = stack
+        self._on_event = on_event
+        self._fd: int | None = None
+
+    @property
+    def target(self) -> int:
+        """The descriptor of the data."""
+        if self._fd is None:
+            self._fd = self._partial.open_data()
+            self._stack.callback(os.close, self._fd)
+        return self._fd
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the data was never needed."""
+        return self._fd is None
+
+    def copy(self, blocks: Sequence[Block], places: Mapping[bytes, Sequence[Place]]) -> None:
+        """Those of `blocks` for which there is a place."""
+        copies = plan_copies(blocks, places)
+        if copies:
+            report = reporting(
+                ReuseProgress, self._file.path, sum(copy.block.size for copy in copies), self._on_event
+            )  # fmt: skip
+            came = copy_blocks(copies, self.target, holding=self._holding, on_progress=report)
+            self.proven.update(came)
+            self.read.update((place.path, place.offset, place.size) for place in came.values())
 
 
 def files_in(paths: Iterable[Path], home: Home) -> Iterator[Path]:
@@ -131,28 +175,52 @@ def files_in(paths: Iterable[Path], home: Home) -> Iterator[Path]:
     yield from (path for _, path in sorted(found.values(), key=lambda item: -item[0]))
 
 
-def _candidates(
+def _places(found: Iterable[Mapping[bytes, Sequence[Place]]]) -> dict[bytes, list[Place]]:
+    places: dict[bytes, list[Place]] = {}
+    for some in found:
+        for digest, there in some.items():
+            places.setdefault(digest, []).extend(there)
+    return places
+
+
+def _where_known(
     home: Home,
     file: ReleaseFile,
     missing: Sequence[Block],
     index: OpenIndex,
-    adopt: Sequence[Path],
+    adopted: Sequence[Path],
     same: list[Path],
     on_event: OnEvent,
 ) -> Iterator[dict[bytes, list[Place]]]:
+    """Places that need no reading: of the index, of other transfers, and of half downloads, which go to `same`."""
     opened = index()
     if opened is not None:
         yield candidates_in_index(opened, missing)
         yield from _in_partials(home, file, opened)
-    for path in files_in(adopt, home):
-        try:
+    for path in adopted:
+        with _warning(path, on_event):
             found = _same_file(path, missing)
             if found:
                 same.append(path)
             yield found
-            yield _by_layout(path, {block.digest for block in missing})
-        except (OSError, SamaraError) as error:
-            on_event(Warned(message=f"can't look for blocks in {path}: {error}"))
+
+
+def _by_layouts(
+    adopted: Sequence[Path], lacking: Sequence[Block], known: Container[tuple[Path, int, int]], on_event: OnEvent
+) -> Iterator[dict[bytes, list[Place]]]:
+    wanted = {block.digest for block in lacking}
+    for path in adopted:
+        with _warning(path, on_event):
+            yield _by_layout(path, wanted, known)
+
+
+@contextlib.contextmanager
+def _warning(path: Path, on_event: OnEvent) -> Iterator[None]:
+    """Whatever is wrong with a file of others is told, and no reason to stop."""
+    try:
+        yield
+    except (OSError, SamaraError) as error:
+        on_event(Warned(message=f"can't look for blocks in {path}: {error}"))
 
 
 def _in_partials(home: Home, file: ReleaseFile, index: Index) -> Iterator[dict[bytes, list[Place]]]:
@@ -175,24 +243,28 @@ def _same_file(path: Path, missing: Sequence[Block]) -> dict[bytes, list[Place]]
     return {}
 
 
-def _by_layout(path: Path, wanted: set[bytes]) -> dict[bytes, list[Place]]:
-    """Of another version of a GGUF file: cut as its own header says, each block by its digest, wherever it lies."""
+def _by_layout(
+    path: Path, wanted: Container[bytes], known: Container[tuple[Path, int, int]]
+) -> dict[bytes, list[Place]]:
+    """Of another version of a GGUF file: cut as its own header says, each block by its digest, wherever it lies.
+
+    `known`: (path, offset, size) of what need not be looked at.
+    """
     found: dict[bytes, list[Place]] = {}
     with open_source(path) as opened:
-        if read_at(opened.fileno(), len(MAGIC), 0) != MAGIC:
+        fd = opened.fileno()
+        if read_at(fd, len(MAGIC), 0) != MAGIC:
             return found
-        size = os.fstat(opened.fileno()).st_size
-        data = list(extents(opened.fileno()))
-        for block in blocks_of([(length, b"") for length in describe(opened, size).block_sizes]):
-            if not any(start <= block.offset and block.end <= end for start, end in data):
-                continue
-            digest = blake3(read_at(opened.fileno(), block.size, block.offset), max_threads=blake3.AUTO).digest()
-            if digest in wanted:
-                found.setdefault(digest, []).append(Place(path=path, offset=block.offset, size=block.size))
+        cut = blocks_of([(length, b"") for length in describe(opened, os.fstat(fd).st_size).block_sizes])
+        there = [block for block in inside(cut, list(extents(fd))) if (path, block.offset, block.size) not in known]
+        with BlockChecker(fd) as checker:
+            for block, digest in zip(there, checker.digests(there), strict=True):
+                if digest is not None and digest in wanted:
+                    found.setdefault(digest, []).append(Place(path=path, offset=block.offset, size=block.size))
     return found
 
 
-def _claims(found: Recovered, proven: frozenset[int], piece_map: PieceMap) -> Claims:
+def _claims(found: Recovered, proven: Iterable[int], piece_map: PieceMap) -> Claims:
     blocks = found.blocks.with_bits(proven)
     covered = blocks | piece_map.blocks_covered(found.pieces)
     return Claims(pieces=found.pieces | piece_map.pieces_covered(covered), blocks=blocks)

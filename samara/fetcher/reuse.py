@@ -1,14 +1,16 @@
 """What of a blob is here already, in other files: found by digest, copied, proven. No network.
 
 Before a transfer asks anybody, every block it lacks is looked for: in other blobs at any offset, in partials of other
-blobs, and in files that people point to (an older version, another program's half download). A block is copied where
-the disk can by reference (`copy_file_range`), then read again and held against the manifest: a candidate is only a
-hint, so nothing here has to be believed, and a file that changes meanwhile costs nothing but its copies.
+blobs, and in files that people point to (an older version, another program's half download). A candidate is only a
+hint, so nothing here has to be believed: a block is read, held against the manifest and only then written, or, where
+the disk can share extents, shared first and then read. A file that changes meanwhile costs nothing but its copies.
 
     candidates_…(…)  digest → where such bytes may lie                       (looks)
     plan_copies(…)   which block comes from where, each once                 (pure)
     copy_blocks(…)   copy, verify, give the blocks that are proven           (works)
     copy_remains(…)  of a half download of the same file also parts of blocks; what they are worth, pieces will tell
+
+The disk writes while the processor hashes: what was copied is synced all along, not at the end.
 """
 
 from __future__ import annotations
@@ -16,18 +18,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import struct
+import sys
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
-from samara.fetcher.blocks import BlockChecker, cores
-from samara.registry.durable import io_error
-from samara.registry.positioned import extents, read_at, write_at
+from samara.fetcher.blocks import MAX_THREADS, BlockChecker, cores
+from samara.registry.durable import io_error, sync_data
+from samara.registry.positioned import extents, read_into, write_at
 from samara.schemas.errors import SamaraError
 from samara.schemas.manifest import Block
 
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
     from samara.registry.index import Index
 
 AT_MOST = 4  # places tried for one block
-_CHUNK = 1 << 20
+SYNC_EVERY = 64 << 20  # bytes: below that a sync costs more than it saves
+_CHUNK = 1 << 20  # what is hashed right after it was read should still be in the processor's cache
+_FICLONERANGE = 0x4020940D  # linux/fs.h: share some extents of another file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,15 +117,21 @@ def candidates_at_same_offset(path: Path, blocks: Iterable[Block]) -> dict[bytes
     finally:
         os.close(fd)
     found: dict[bytes, list[Place]] = {}
+    for block in inside(blocks, data):
+        found.setdefault(block.digest, []).append(Place(path=path, offset=block.offset, size=block.size))
+    return found
+
+
+def inside(blocks: Iterable[Block], stretches: Sequence[tuple[int, int]]) -> Iterator[Block]:
+    """Those of `blocks` that lie whole in one of the stretches (start, end). Both in order. Pure."""
     at = 0
     for block in blocks:
-        while at < len(data) and data[at][1] < block.end:
+        while at < len(stretches) and stretches[at][1] < block.end:
             at += 1
-        if at == len(data):
-            break
-        if data[at][0] <= block.offset:
-            found.setdefault(block.digest, []).append(Place(path=path, offset=block.offset, size=block.size))
-    return found
+        if at == len(stretches):
+            return
+        if stretches[at][0] <= block.offset:
+            yield block
 
 
 def copy_remains(path: Path, gaps: Iterable[tuple[int, int]], target: int) -> None:
@@ -136,10 +148,7 @@ def copy_remains(path: Path, gaps: Iterable[tuple[int, int]], target: int) -> No
                 at, stop = max(start, first), min(end, last)
                 if at < stop:
                     with contextlib.suppress(_ReadError):
-                        try:
-                            _copy_range(source.fileno(), at, target, at, stop - at)
-                        except OSError as error:
-                            raise _write_error(error) from None
+                        _carry(source.fileno(), at, target, at, stop - at)
 
 
 def copy_blocks(
@@ -148,51 +157,120 @@ def copy_blocks(
     *,
     holding: Container[int] = (),
     on_progress: Callable[[int], None] | None = None,
-) -> frozenset[int]:
-    """Copy into the open file `target` (a descriptor) and verify there; the numbers of the blocks that are proven.
+) -> Mapping[int, Place]:
+    """Copy into the open file `target` (a descriptor): the number of each block that is proven, and where it was.
 
     Candidates that can't be read or aren't what was hoped cost nothing: into blocks in `holding`, parts of which are in
-    the target already, nothing is copied before it is known to be right. Raises DiskFullError or StoreError when the
-    target can't be written.
+    the target already, nothing is copied before it is known to be right. Not all is synced when this returns. Raises
+    DiskFullError or StoreError when the target can't be written.
     """
-    proven: set[int] = set()
+    proven: dict[int, Place] = {}
     done = 0
     lock = threading.Lock()
     stop = threading.Event()
-    sources = _Sources()
-    with contextlib.closing(sources), BlockChecker(target) as checker:
+    with _Copier(target) as copier, _SteadySync(target) as steady:
 
         def work(copy: Copy) -> None:
             nonlocal done
             if stop.is_set():
                 return
             careful = copy.block.index in holding
-            if any(_copied(sources, place, target, copy.block, checker, careful=careful) for place in copy.places):
-                with lock:
-                    proven.add(copy.block.index)
+            place = next((place for place in copy.places if copier.copy(place, copy.block, careful=careful)), None)
             with lock:
                 done += copy.block.size
+                if place is not None:
+                    proven[copy.block.index] = place
+                    steady.wrote(copy.block.size)
                 if on_progress is not None:
                     on_progress(done)
 
-        with ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="reuse") as pool:
+        # one more than there are processors: one waits for the disk
+        with ThreadPoolExecutor(max_workers=min(cores() + 1, MAX_THREADS), thread_name_prefix="reuse") as pool:
             try:
                 for _ in pool.map(work, copies):
                     pass
             except BaseException:
                 stop.set()  # Ctrl-C need not wait for gigabytes
                 raise
-    return frozenset(proven)
+        steady.end()
+    return proven
 
 
-class _Sources:
-    """Files open for reading, each once."""
+class _SteadySync:
+    """Has a thread make durable what has been written so far, every `SYNC_EVERY` bytes. One caller at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._new = 0
+        self._syncing: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sync")
+
+    def __enter__(self) -> _SteadySync:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._thread.shutdown(wait=True)
+
+    def wrote(self, size: int) -> None:
+        """So many bytes more. Raises what went wrong with those before."""
+        self._new += size
+        if self._new >= SYNC_EVERY and (self._syncing is None or self._syncing.done()):
+            self.end()
+            self._syncing, self._new = self._thread.submit(sync_data, self._fd), 0
+
+    def end(self) -> None:
+        """Wait for the sync under way. Raises DiskFullError or StoreError: the system tells it only once."""
+        if self._syncing is not None:
+            syncing, self._syncing = self._syncing, None
+            try:
+                syncing.result()
+            except OSError as error:
+                raise _write_error(error) from None
+
+
+class _Copier:
+    """Copies blocks into one open file, from several threads; keeps the sources open, each once."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._checker = BlockChecker(target)
+        self._buffers = threading.local()
         self._fds: dict[Path, int | None] = {}
         self._lock = threading.Lock()
+        self._alone: set[int] = set()  # sources that can't share extents with the target
+        self._unit = _sharing_unit(target)
 
-    def open(self, path: Path) -> int | None:
+    def __enter__(self) -> _Copier:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._checker.__exit__()
+        for fd in self._fds.values():
+            if fd is not None:
+                os.close(fd)
+
+    def copy(self, place: Place, block: Block, *, careful: bool) -> bool:
+        """Whether `place` had the block; then it is in the target. If `careful`, nothing else is ever written there.
+
+        Raises DiskFullError or StoreError when the target can't be written.
+        """
+        source = self._open(place.path)
+        if source is None:
+            return False
+        try:
+            if not careful and self._share(source, place, block):
+                return self._checker.check(block) is None
+            data = self._read(source, place, block)
+        except _ReadError:
+            return False
+        except OSError as error:
+            raise _write_error(error) from None
+        if data is None:
+            return False
+        _write(self._target, data, block.offset)
+        return True
+
+    def _open(self, path: Path) -> int | None:
         """A descriptor; None if it can't be opened (any more)."""
         with self._lock:
             if path not in self._fds:
@@ -202,68 +280,80 @@ class _Sources:
                     self._fds[path] = None
             return self._fds[path]
 
-    def close(self) -> None:
-        for fd in self._fds.values():
-            if fd is not None:
-                os.close(fd)
+    def _read(self, source: int, place: Place, block: Block) -> memoryview | None:
+        """The block's bytes, proven, in this thread's own buffer; None if they aren't there."""
+        buffer: memoryview | None = getattr(self._buffers, "buffer", None)
+        if buffer is None or len(buffer) < block.size:
+            buffer = self._buffers.buffer = memoryview(bytearray(block.size))
+        hasher = blake3()
+        done = 0
+        while done < block.size:
+            part = buffer[done : min(done + _CHUNK, block.size)]
+            got = _read_some(source, part, place.offset + done)
+            if got == 0:
+                return None
+            hasher.update(part[:got])
+            done += got
+        return buffer[: block.size] if hasher.digest() == block.digest else None
 
+    def _share(self, source: int, place: Place, block: Block) -> bool:
+        """Have the target share the disk's own units inside the block, and copy what sticks out at both ends.
 
-def _copied(
-    sources: _Sources, place: Place, target: int, block: Block, checker: BlockChecker, *, careful: bool
-) -> bool:  # fmt: skip
-    source = sources.open(place.path)
-    if source is None:
-        return False
-    try:
-        if careful and not _holds(source, place.offset, block):
+        False, and nothing done, where that can't be. Raises _ReadError, OSError.
+        """
+        unit = self._unit
+        first, end = -(-block.offset // unit) * unit, block.end // unit * unit
+        moved = place.offset - block.offset
+        if sys.platform != "linux" or moved % unit or first >= end or source in self._alone:
             return False
-        whole = _copy_range(source, place.offset, target, block.offset, block.size)
-    except _ReadError:
-        return False
-    except OSError as error:
-        raise _write_error(error) from None
-    return whole and checker.check(block) is None
+        import fcntl
 
-
-def _holds(source: int, start: int, block: Block) -> bool:
-    hasher = blake3()
-    for at in range(0, block.size, _CHUNK):
         try:
-            hasher.update(read_at(source, min(_CHUNK, block.size - at), start + at))
-        except OSError:
-            raise _ReadError from None
-    return hasher.digest() == block.digest
+            request = struct.pack("=qQQQ", source, first + moved, end - first, first)
+            fcntl.ioctl(self._target, _FICLONERANGE, request)
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+                raise
+            self._alone.add(source)  # other filesystems, or one that can't; reading will tell whatever else it was
+            return False
+        _carry(source, place.offset, self._target, block.offset, first - block.offset)
+        _carry(source, end + moved, self._target, end, block.end - end)
+        return True
 
 
 class _ReadError(Exception):
     """The source can't be read; not the target's fault."""
 
 
-def _copy_range(source: int, start: int, target: int, to: int, size: int) -> bool:
-    """False where the source ends before that."""
+def _sharing_unit(fd: int) -> int:
+    """Bytes: what extents are shared in multiples of."""
+    return os.fstatvfs(fd).f_bsize if hasattr(os, "fstatvfs") else 4096
+
+
+def _carry(source: int, start: int, target: int, to: int, size: int) -> None:
+    """Copy bytes as they are, as far as the source has them. Raises _ReadError, DiskFullError or StoreError."""
+    view = memoryview(bytearray(min(size, _CHUNK)))
     done = 0
-    while done < size and hasattr(os, "copy_file_range"):
-        try:
-            got = os.copy_file_range(source, target, size - done, start + done, to + done)
-        except OSError as error:
-            if error.errno in {errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}:
-                break
-            if error.errno in {errno.EIO, errno.ESTALE}:
-                raise _ReadError from None
-            raise
-        if got == 0:
-            return False
-        done += got
     while done < size:
-        try:
-            data = read_at(source, min(_CHUNK, size - done), start + done)
-        except OSError:
-            raise _ReadError from None
-        if not data:
-            return False
-        write_at(target, data, to + done)
-        done += len(data)
-    return True
+        got = _read_some(source, view[: size - done], start + done)
+        if got == 0:
+            return
+        _write(target, view[:got], to + done)
+        done += got
+
+
+def _read_some(fd: int, view: memoryview, offset: int) -> int:
+    try:
+        return read_into(fd, view, offset)
+    except OSError:
+        raise _ReadError from None
+
+
+def _write(fd: int, data: memoryview, offset: int) -> None:
+    try:
+        write_at(fd, data, offset)
+    except OSError as error:
+        raise _write_error(error) from None
 
 
 def _runs(blocks: Sequence[Block]) -> Iterator[tuple[int, int]]:
