@@ -268,7 +268,7 @@ class Answer:
             data = self._wire.read(size, timeout=self._stall_timeout)
         except WireError as error:
             raise self._broken(error) from None
-        if self._guard.ended is not None or (not data and self._left):
+        if not data and self._left:
             raise self._broken(WireError("the connection ended"))
         if not data:
             self.close()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Mapping
-from http.client import HTTPException
+from typing import Any
 
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -12,7 +13,8 @@ from urllib3.response import HTTPResponse
 from samara.registry.http.dial import Dialled
 from samara.registry.http.waits import Guard
 
-_ANSWERS_BADLY = (HTTPException, HTTPError, OSError, ValueError)
+MAX_HEAD = 1 << 17  # bytes of one answer's head, with all its interim answers: more than any server needs
+_ANSWERS_BADLY = (http.client.HTTPException, HTTPError, OSError, ValueError)
 
 
 class WireError(Exception):
@@ -34,6 +36,7 @@ class Wire:
         self._sock = dialled.sock
         self._connection = HTTPConnection(dialled.address)
         self._connection.sock = dialled.sock
+        self._connection.response_class = _WholeHead
         self._connection.auto_open = 0  # once lost, it is never silently another one
         self._response: HTTPResponse | None = None
 
@@ -44,6 +47,8 @@ class Wire:
             with self.guard.within(timeout):
                 self._connection.request("GET", path, headers=headers, preload_content=False, decode_content=False)
                 self._response = self._connection.getresponse()
+            if self.guard.ended is not None:
+                raise TimeoutError("ended meanwhile")
         except _ANSWERS_BADLY as error:
             silent = isinstance(error, TimeoutError)
             raise WireError(_text(error), silent=silent, unheard=isinstance(error, ConnectionError)) from None
@@ -56,9 +61,12 @@ class Wire:
         try:
             self._sock.settimeout(timeout)
             with self.guard.within(timeout):
-                return self._response.read1(size, decode_content=False)
+                data: bytes = self._response.read1(size, decode_content=False)
         except _ANSWERS_BADLY as error:
             raise WireError(_text(error), silent=isinstance(error, (TimeoutError, ReadTimeoutError))) from None
+        if self.guard.ended is not None:
+            raise WireError("ended meanwhile")  # what comes from a socket that was shut proves nothing
+        return data
 
     @property
     def is_free(self) -> bool:
@@ -78,6 +86,40 @@ class Wire:
             self._response.close()
         self._connection.close()
         self._sock.close()
+
+
+class _WholeHead(http.client.HTTPResponse):
+    """http.client takes the end of a connection for the end of a head, and half a head for a whole one. Not here."""
+
+    def begin(self) -> None:
+        buffer = self.fp
+        lines: Any = _Lines(buffer)
+        self.fp = lines  # of which `begin` reads lines only
+        try:
+            super().begin()
+        finally:
+            self.fp = buffer
+        if lines.last not in (b"\r\n", b"\n"):
+            raise http.client.HTTPException("the connection ended within an answer's head")
+
+
+class _Lines:
+    """The lines of a head, and not too many."""
+
+    def __init__(self, buffer: Any) -> None:
+        self._buffer = buffer
+        self._read = 0
+        self.last = b""
+
+    def readline(self, limit: int) -> bytes:
+        self.last = self._buffer.readline(limit)
+        self._read += len(self.last)
+        if self._read > MAX_HEAD:
+            raise http.client.HTTPException(f"a head of more than {MAX_HEAD} bytes")
+        return self.last
+
+    def close(self) -> None:
+        self._buffer.close()
 
 
 def _text(error: Exception) -> str:
