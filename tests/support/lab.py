@@ -94,7 +94,7 @@ def ruleset(weather: Weather) -> str:
         "add table inet weather", "delete table inet weather", "table inet weather {",
         "  counter lost { }", "  counter resets { }", "  counter silenced { }",
         '  chain lose { counter name "lost" drop; }',
-        # the segment itself becomes the reset: its receiver is told by it, its sender by the receiver's answer to the next
+        # the segment becomes the reset: its receiver is told by it, its sender by the answer to the next one
         '  chain cut { tcp flags & rst != rst tcp flags set rst counter name "resets" accept; }',
         '  chain silence { counter name "silenced" drop; }',
         "  chain arriving {", "    type filter hook input priority 0; policy accept;",
