@@ -10,6 +10,7 @@ import click
 from samara.cli.cleaning import show_cleaned
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
+from samara.cli.lockfiles import read_lockfile
 from samara.cli.progress import Progress
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode, UsageError
@@ -62,20 +63,8 @@ def command(
     rules = Rules(
         keep_latest=keep_latest,
         older_than=None if older_than is None else older_than * DAY,
-        locked=frozenset(manifest for path in lockfiles for manifest in _manifests(path)),
+        locked=frozenset(locked.manifest for path in lockfiles for locked in read_lockfile(path)),
     )
     with Progress(screen) as progress:
         cleaned = prune(Home.find(), rules, keep, now=time.time(), dry_run=not yes, on_event=progress)
     show_cleaned(cleaned, dry_run=not yes, next_step="nothing was changed; to do it: the same with --yes")
-
-
-def _manifests(path: Path) -> list[str]:
-    from samara.schemas.errors import cannot_read
-    from samara.schemas.lockfile import MAX_LOCKFILE_BYTES, parse_lockfile
-
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_LOCKFILE_BYTES + 1)
-    except OSError as error:
-        raise cannot_read(path, error) from None
-    return [locked.manifest for locked in parse_lockfile(data)]

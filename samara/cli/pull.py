@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
+from samara.cli.fetching import fetching, fetching_options
 from samara.cli.naming import check_sources
-from samara.cli.network import network_options, swarm_options
 from samara.cli.progress import Progress
 from samara.cli.signals import terminate_like_ctrl_c
 from samara.cli.text import duration, size
 from samara.registry.home import Home
-from samara.schemas.endpoints import parse_peer
 from samara.schemas.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from samara.fetcher.options import PullOptions
 
 
 @common_command(
@@ -26,22 +29,27 @@ from samara.schemas.errors import ExitCode, UsageError
         "samara pull https://example.org/tiny.samara --to ./models\n"
         "samara pull acme/tiny:q8_0\n"
         "samara pull acme/tiny:q8_0 --from https://example.org/acme/ --no-dht\n"
+        "samara pull acme/tiny:q8_0 acme/tiny:q4_0 --limit-rate 500k\n"
+        "samara pull --lockfile samara.lock --only-networks 10.0.0.0/8 --record pull.json\n"
         "samara pull tiny.samara --peer nas.local:6901 --no-discovery"
     ),
     exits=(
         ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.DISK_FULL, ExitCode.STORE,
     ),
 )  # fmt: skip
-@click.argument("sources", metavar="REF|FILE|URL|MAGNET...", nargs=-1, required=True)
-@click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help="A peer that has it (repeatable).")
-@click.option("--to", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Also put the files here.")
-@click.option("--mirror-only", is_flag=True, help="Only HTTP mirrors, no peers.")
-@click.option("--p2p-only", is_flag=True, help="Only peers, no HTTP mirrors.")
-@click.option("--no-p2p", is_flag=True, help="Same as --mirror-only.")
+@click.argument("sources", metavar="[REF|FILE|URL|MAGNET]...", nargs=-1)
 @click.option(
-    "--give-up-after", type=click.FloatRange(min=1), default=120.0, show_default=True, metavar="SECONDS",
-    help="End when nothing has come for so long; what is here is kept.",
+    "--lockfile", "lockfiles", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    help="Also everything that a lockfile names, by digest (repeatable).",
 )  # fmt: skip
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Also put the files here.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only files that fit, e.g. '*.gguf' (repeatable).")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="No files that fit (repeatable).")
+@click.option(
+    "--stream", type=click.Path(path_type=Path), metavar="PIPE|-",
+    help="Give the one file's verified bytes in order while they come: through a named pipe made here, or to stdout.",
+)  # fmt: skip
+@click.option("--explain", is_flag=True, help="Say whom this would contact, and why; contact nobody.")
 @click.option(
     "--from",
     "catalogs",
@@ -49,59 +57,43 @@ from samara.schemas.errors import ExitCode, UsageError
     metavar="URL|DIR",
     help="Also ask here for the publisher's catalog (repeatable).",
 )
-@click.option("--include", multiple=True, metavar="GLOB", help="Only files that fit, e.g. '*.gguf' (repeatable).")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="No files that fit (repeatable).")
-@click.option(
-    "--adopt", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
-    help="Look for blocks here too: an older version, another program's half download, a folder (repeatable).",
-)  # fmt: skip
-@click.option(
-    "--private-mirrors", is_flag=True, envvar="SAMARA_PRIVATE_MIRRORS",
-    help="Mirrors that a manifest names may be on this machine or in private networks (SAMARA_PRIVATE_MIRRORS=1).",
-)  # fmt: skip
 @click.option("--allow-stale", is_flag=True, help="Take a catalog that has expired, knowingly; that is recorded.")
-@network_options
+@fetching_options
 def command(
     *,
     sources: tuple[str, ...],
-    catalogs: tuple[str, ...],
+    lockfiles: tuple[Path, ...],
+    to: Path | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
-    adopt: tuple[Path, ...],
+    stream: Path | None,
+    explain: bool,
+    catalogs: tuple[str, ...],
     allow_stale: bool,
-    private_mirrors: bool,
-    peers: tuple[str, ...],
-    to: Path | None,
-    mirror_only: bool,
-    p2p_only: bool,
-    no_p2p: bool,
-    give_up_after: float,
-    **network: Any,
+    **rest: Any,
 ) -> None:
-    """Get a release by reference, .samara file, URL or magnet link: verified block by block, resumed after anything.
+    """Get releases by reference, .samara file, URL or magnet link: verified block by block, resumed after anything.
 
-    Interrupted, killed or out of disk: run the same command again.
+    Interrupted, killed or out of disk: run the same command again. From elsewhere: samara pause, resume, cancel.
     """
-    from samara.fetcher.options import PullOptions
     from samara.fetcher.pull import pull
+    from samara.fetcher.stream import STDOUT
 
-    mirror_only = mirror_only or no_p2p
-    if mirror_only and p2p_only:
-        raise UsageError("--mirror-only and --p2p-only leave nobody to ask", next_step="give one of them")
-    options = PullOptions(
-        swarm=swarm_options(**network),
-        peers=tuple(parse_peer(peer) for peer in peers),
-        mirrors=not p2p_only,
-        peer_to_peer=not mirror_only,
+    sources = (*sources, *(reference for path in lockfiles for reference in _locked(path)))
+    if not sources:
+        raise UsageError("nothing to pull", next_step="name a reference, a .samara file, or a lockfile (--lockfile)")
+    options = replace(
+        fetching(**rest),
         to=to,
-        sources=check_sources(catalogs),
         include=include,
         exclude=exclude,
-        adopt=adopt,
+        stream=stream,
+        sources=check_sources(catalogs),
         allow_stale=allow_stale,
-        private_mirrors=private_mirrors,
-        give_up_after=give_up_after,
     )
+    if explain:
+        _explain(sources, options)
+        return
     with terminate_like_ctrl_c(), Progress(screen) as progress:
         done = pull(Home.find(), sources, options, on_event=progress)
     fetched = done.bytes_from_peers + done.bytes_from_mirrors
@@ -110,6 +102,8 @@ def command(
         f" · reused {size(done.bytes_reused)} · fetched {size(fetched)}"
         f" (peers {size(done.bytes_from_peers)}, mirrors {size(done.bytes_from_mirrors)})"
     )
+    if stream == STDOUT:
+        return  # the model went there
     releases = [
         {
             "reference": release.reference,
@@ -136,3 +130,20 @@ def command(
         },
         "\n".join(str(file.location) for file in done.files),
     )
+
+
+def _locked(path: Path) -> tuple[str, ...]:
+    from samara.cli.lockfiles import read_lockfile
+
+    return tuple(locked.pinned for locked in read_lockfile(path))
+
+
+def _explain(sources: tuple[str, ...], options: PullOptions) -> None:
+    from samara.fetcher.explain import explain
+
+    contacts = explain(Home.find(), sources, options)
+    lines = []
+    for contact in contacts:
+        verdict = "" if contact.refused is None else f"  — not contacted: {contact.refused}"
+        lines.append(f"{contact.kind:9} {contact.who}\n          {contact.why}{verdict}")
+    screen.result({"contacts": [asdict(contact) for contact in contacts]}, "\n".join(lines) or "nobody")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
-from samara.cli.network import network_options, swarm_options
+from samara.cli.fetching import fetching, fetching_options
 from samara.cli.progress import Progress
 from samara.cli.signals import terminate_like_ctrl_c
 from samara.cli.text import size
 from samara.registry.home import Home
-from samara.schemas.endpoints import parse_peer
-from samara.schemas.errors import ExitCode, UsageError
+from samara.schemas.errors import ExitCode
 
 
 @common_command(
@@ -31,50 +29,16 @@ from samara.schemas.errors import ExitCode, UsageError
 )  # fmt: skip
 @click.argument("target", metavar="REF|PATH")
 @click.option("--as", "meant", metavar="REF", help="The release whose file the one at PATH should be.")
-@click.option("--peer", "peers", multiple=True, metavar="HOST:PORT", help="A peer that has it (repeatable).")
-@click.option("--mirror-only", is_flag=True, help="Only HTTP mirrors, no peers.")
-@click.option("--p2p-only", is_flag=True, help="Only peers, no HTTP mirrors.")
-@click.option("--no-p2p", is_flag=True, help="Same as --mirror-only.")
-@click.option(
-    "--give-up-after", type=click.FloatRange(min=1), default=120.0, show_default=True, metavar="SECONDS",
-    help="End when nothing has come for so long; what is here is kept.",
-)  # fmt: skip
-@click.option(
-    "--adopt", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
-    help="Look for good blocks here too: another copy, an older version (repeatable).",
-)  # fmt: skip
-@network_options
-def command(
-    *,
-    target: str,
-    meant: str | None,
-    peers: tuple[str, ...],
-    mirror_only: bool,
-    p2p_only: bool,
-    no_p2p: bool,
-    give_up_after: float,
-    adopt: tuple[Path, ...],
-    **network: Any,
-) -> None:
+@fetching_options
+def command(*, target: str, meant: str | None, **rest: Any) -> None:
     """Read every block again and replace the wrong ones, in the store and in place.
 
     What is good stays, what lies elsewhere here is copied, only the rest is fetched. A damaged file is never written
     to: a whole one takes its name. Interrupted, killed or out of disk: run the same command again.
     """
-    from samara.fetcher.options import PullOptions
     from samara.fetcher.repair import repair
 
-    mirror_only = mirror_only or no_p2p
-    if mirror_only and p2p_only:
-        raise UsageError("--mirror-only and --p2p-only leave nobody to ask", next_step="give one of them")
-    options = PullOptions(
-        swarm=swarm_options(**network),
-        peers=tuple(parse_peer(peer) for peer in peers),
-        mirrors=not p2p_only,
-        peer_to_peer=not mirror_only,
-        adopt=adopt,
-        give_up_after=give_up_after,
-    )
+    options = fetching(**rest)
     with terminate_like_ctrl_c(), Progress(screen) as progress:
         done = repair(Home.find(), target, options, meant=meant, on_event=progress)
     screen.result(

@@ -90,14 +90,23 @@ class Fetching:
             on_event=self._on_event,
         )
 
-    def run(self, batch: Sequence[Transfer], *, on_done: Callable[[Transfer], None]) -> None:
-        """Bring them all. Raises NetworkError, DiskFullError, StoreError, IntegrityError, InterruptedByUser."""
+    def run(
+        self,
+        batch: Sequence[Transfer],
+        *,
+        on_done: Callable[[Transfer], None],
+        on_round: Callable[[Transfer], None] = lambda _transfer: None,
+    ) -> None:
+        """Bring them all. `on_round` is called for each again and again while it is on its way.
+
+        Raises NetworkError, DiskFullError, StoreError, IntegrityError, InterruptedByUser (`samara cancel`).
+        """
         self.transfers += batch
         if not batch:
             return
         carrier = self._session.carrier()
         try:
-            self._loop(carrier, batch, on_done)
+            self._loop(carrier, batch, on_done, on_round)
         except BaseException:  # Ctrl-C, a full disk, nobody left, a broken pipe: whatever ends it
             self._save_progress(carrier, batch)
             raise
@@ -108,7 +117,13 @@ class Fetching:
     def _has_mirrors(self, files: Iterable[ReleaseFile]) -> bool:
         return self._options.mirrors and any(file.mirrors for file in files)
 
-    def _loop(self, carrier: Carrier, batch: Sequence[Transfer], on_done: Callable[[Transfer], None]) -> None:
+    def _loop(
+        self,
+        carrier: Carrier,
+        batch: Sequence[Transfer],
+        on_done: Callable[[Transfer], None],
+        on_round: Callable[[Transfer], None],
+    ) -> None:
         now = time.monotonic()
         pool, contacts = self._session.pool(), self._session.contacts
         watch = Watch(
@@ -140,6 +155,7 @@ class Fetching:
                         transfer.reject_mirror(rejected)
             for transfer in unfinished:
                 transfer.tick(carrier, now)
+                on_round(transfer)
             self._note_first_byte(now)
             self._index.check()
             for progress in watch.progress(unfinished, now):

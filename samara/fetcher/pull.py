@@ -26,8 +26,10 @@ from samara.fetcher.options import PullOptions
 from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.plan import FileFacts, chosen, plan_pull, require_room
 from samara.fetcher.recheck import recheck
+from samara.fetcher.recording import recorded
 from samara.fetcher.resolve import resolve
 from samara.fetcher.session import Session
+from samara.fetcher.stream import Stream
 from samara.fetcher.transfer import Transfer
 from samara.registry.durable import make_folder, write_durably
 from samara.registry.home import Home
@@ -124,6 +126,12 @@ def pull(
     with contextlib.ExitStack() as stack:
         index = stack.enter_context(LaterIndex(home))
         session = stack.enter_context(Session(home, options, on_event=on_event))
+        resolved: list[Resolved] = []
+        stack.enter_context(
+            recorded(
+                lambda: tuple(one.reference for one in resolved) or sources, index, session, options, on_event
+            )
+        )  # fmt: skip
         asking = Asking(
             now=datetime.now(UTC),
             sources=options.sources,
@@ -131,7 +139,6 @@ def pull(
             allow_stale=options.allow_stale,
             on_event=on_event,
         )
-        resolved: list[Resolved] = []
         for one in sources:
             found = resolve(home, one, asking)
             on_event(Note(message=found.says))
@@ -195,12 +202,36 @@ class _Pulling:
         self._shown: dict[tuple[str, str], Path] = {}
         self._given: set[tuple[str, str]] = set()
         self._reused = 0
+        self._stream: Stream | None = None
+        if options.stream is not None:
+            self._only_blob()
 
     @property
     def _index(self) -> Index:
         return self._later.get()
 
     def run(self) -> None:
+        """From what is here to what is visible."""
+        if self._options.stream is None:
+            self._run()
+            return
+        with Stream(self._options.stream) as self._stream:
+            self._run()
+            file, _resolved = self._only_blob()
+            self._stream.of(self._here[file.b3])
+            self._stream.finish(file.size)
+            self._stream.wait()
+
+    def _only_blob(self) -> tuple[ReleaseFile, Resolved]:
+        if len(self._blobs) != 1:
+            raise UsageError(
+                "one file can be streamed at a time", expected="one",
+                actual=", ".join(file.path for file, _resolved in self._blobs.values())[:400],
+                next_step="choose it with --include",
+            )  # fmt: skip
+        return next(iter(self._blobs.values()))
+
+    def _run(self) -> None:
         sweep_removed(self._home)
         for file, _resolved in self._blobs.values():
             self._look_for(file)
@@ -220,7 +251,7 @@ class _Pulling:
                 self._fetching.require_sources(sum(t.pieces_missing for t in batch), [t.file for t in batch])
                 if start == 0:
                     self._say_what_is_missing(batch, later)
-                self._fetching.run(batch, on_done=self._committed)
+                self._fetching.run(batch, on_done=self._committed, on_round=self._hand_on)
                 self._show_whole()
 
     def result(self) -> Pulled:
@@ -371,8 +402,10 @@ class _Pulling:
             )
         manifest = resolved.release.digest
         self._later.then(lambda index: index.start_partial(file.b3, manifest, now=time.time()))
-        transfer = self._fetching.prepare(file, torrent, partial)
+        transfer = self._fetching.prepare(file, torrent, partial, in_order=self._stream is not None)
         stack.callback(transfer.close)
+        if self._stream is not None:
+            self._stream.of(partial.data)
         return transfer
 
     def _say_what_is_missing(self, batch: Sequence[Transfer], later: Sequence[ReleaseFile]) -> None:
@@ -388,6 +421,10 @@ class _Pulling:
                 + sum(file.piece_count for file in later),
             )
         )
+
+    def _hand_on(self, transfer: Transfer) -> None:
+        if self._stream is not None:
+            self._stream.advance(transfer.proven_prefix)
 
     def _committed(self, transfer: Transfer) -> None:
         assert transfer.location is not None

@@ -29,6 +29,7 @@ from samara.fetcher.options import PullOptions
 from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.plan import RESERVE
 from samara.fetcher.recheck import CheckedFile, recheck
+from samara.fetcher.recording import recorded
 from samara.fetcher.session import Session
 from samara.fetcher.transfer import Transfer
 from samara.registry.durable import write_durably
@@ -104,6 +105,7 @@ def repair(
     with contextlib.ExitStack() as stack:
         session = stack.enter_context(Session(home, options, on_event=on_event))
         index = stack.enter_context(LaterIndex(home))
+        stack.enter_context(recorded(lambda: (meant or target,), index, session, options, on_event))
         files: list[RepairedFile] = []
         rejected: list[SourceRejected] = []
         troubles: list[SamaraError] = []

@@ -125,6 +125,7 @@ class Transfer:
         self._closed = False
         self._disk_failed = False
         self._failed_piece: int | None = None
+        self._prefix = 0
         self._claim_leaves()
 
     def start(self, carrier: Carrier, now: float) -> None:
@@ -443,6 +444,15 @@ class Transfer:
             found = Evidence(file=self.file.path, block=blocks[0], piece=piece, expected=expected)
             self.evidence.append(("peer", endpoint, found))
         self._reject(SourceRejected(source=endpoint, kind="peer", reason=reason))
+
+    @property
+    def proven_prefix(self) -> int:
+        """So many bytes from the file's beginning were proven."""
+        if self.state is State.DONE:
+            return self.file.size
+        while self._prefix < len(self.file.blocks) and self._prefix in self._proven:
+            self._prefix += 1
+        return self.file.blocks[self._prefix - 1].end if self._prefix else 0
 
     def proven_blocks(self) -> Iterator[range]:
         """The pieces of each block that was proven."""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from samara.schemas.digests import b3_raw
 from samara.schemas.envelope import strict_json
 from samara.schemas.errors import MalformedError, UsageError
-from samara.schemas.references import is_identity
+from samara.schemas.references import URI_SCHEME, is_identity, parse_reference
 
 FORMAT = "samara-lock-1"
 MAX_LOCKFILE_BYTES = 4 << 20
@@ -28,6 +28,11 @@ class Locked:
     reference: str
     identity: str
     manifest: str
+
+    @property
+    def pinned(self) -> str:
+        """The same as a reference that needs neither alias nor catalog. Raises UsageError for an odd `reference`."""
+        return f"{URI_SCHEME}{self.identity}/{parse_reference(self.reference).model}@{self.manifest}"
 
 
 def lockfile(releases: Iterable[Locked]) -> dict[str, object]:

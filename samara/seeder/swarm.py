@@ -483,7 +483,10 @@ class Swarm:
         elif kind == "peer_connect_alert":
             yield PeerMet(torrent=name, endpoint=format_endpoint(alert.endpoint))
         elif kind == "block_finished_alert":
-            yield BlockReceived(torrent=name, endpoint=format_endpoint(alert.endpoint), piece=int(alert.piece_index))
+            if alert.endpoint[1] != 0:  # else we added it ourselves
+                yield BlockReceived(
+                    torrent=name, endpoint=format_endpoint(alert.endpoint), piece=int(alert.piece_index)
+                )
         elif kind in {"peer_disconnected_alert", "peer_error_alert"}:
             reason = str(alert.error.message())
             yield PeerLost(torrent=name, endpoint=format_endpoint(alert.endpoint), reason=reason)

@@ -22,6 +22,7 @@ import libtorrent as lt
 from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.errors import MalformedError, UsageError
 from samara.seeder.swarm_events import DhtSize, ItemFound, ItemPut, SwarmEvent
+from samara.seeder.swarm_options import PUBLIC_DHT
 
 Endpoint = tuple[str, int]
 
@@ -71,8 +72,7 @@ def on_one_machine(nodes: Sequence[Endpoint]) -> bool:
 def dht_settings(nodes: Sequence[Endpoint], *, enabled: bool) -> dict[str, Any]:
     """libtorrent's settings for the public DHT, or with `nodes` for theirs."""
     settings: dict[str, Any] = {"enable_dht": enabled}
-    if nodes:
-        settings["dht_bootstrap_nodes"] = ""
+    settings["dht_bootstrap_nodes"] = "" if nodes else ",".join(PUBLIC_DHT)
     if on_one_machine(nodes):
         settings.update(_ON_ONE_MACHINE)
     return settings

@@ -12,6 +12,7 @@ from samara.schemas.rates import MAX_RATE
 from samara.seeder.profiles import PROFILES, Profile
 
 LAN_GROUPS = ("239.192.152.143", "ff15::efc0:988f")  # BEP 14
+PUBLIC_DHT = ("dht.libtorrent.org:25401",)  # the way into it; libtorrent's own choice
 ANY_ADDRESS = ("0.0.0.0:0", "[::]:0")  # every interface, ports chosen by the system
 
 

@@ -1,0 +1,28 @@
+"""`samara resume`: let paused pulls go on."""
+
+from __future__ import annotations
+
+import click
+
+from samara.cli.common import command as common_command
+from samara.cli.common import screen
+from samara.registry.home import Home
+from samara.schemas.errors import ExitCode
+
+
+@common_command(
+    "resume", examples="samara resume\nsamara resume acme/tiny:q8_0", exits=(ExitCode.STORE,)
+)  # fmt: skip
+@click.argument("reference", required=False, metavar="[REF]")
+def command(reference: str | None) -> None:
+    """Let the pull of REF go on, or everything that samara pause held up."""
+    from samara.fetcher.control import ControlFiles
+
+    files = ControlFiles(Home.find())
+    was_paused = files.resume(reference)
+    left = files.paused()
+    if not was_paused:
+        screen.note(f"{reference or 'nothing'} was not paused")
+    if left:
+        screen.note(f"still paused: {', '.join(left)}")
+    screen.result({"resumed": was_paused, "paused": list(left)}, "")
