@@ -15,7 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from samara.fetcher.carrier import Carrier
-from samara.fetcher.mirrors._tmp import TokenBucket, split_limit
+from samara.fetcher.governor import TokenBucket, split_limit
 from samara.fetcher.mirrors.pool import MirrorPool
 from samara.fetcher.options import PullOptions
 from samara.registry.durable import io_errors, make_folder, write_durably
@@ -152,7 +152,7 @@ class Control:
         self._shared_at, self._used, self._limit = now, came, limit
         if limit:
             for_peers, for_mirrors = split_limit(limit, peers, mirrors)
-            carrier.limit(down=int(for_peers))
+            carrier.limit(down=for_peers)
             self._bucket.set_rate(for_mirrors)
         else:
             carrier.limit(down=0)

@@ -13,6 +13,7 @@ from pathlib import Path
 from samara.fetcher.carrier import Carrier
 from samara.fetcher.control import Control
 from samara.fetcher.later import LaterIndex
+from samara.fetcher.mirrors.pool import MirrorPool
 from samara.fetcher.options import PullOptions
 from samara.fetcher.partial import Partial
 from samara.fetcher.plan import require_sources
@@ -135,6 +136,7 @@ class Fetching:
         for transfer in batch:
             transfer.start(carrier, now)
         self._index.begin()
+        may_find_peers = carrier.has_peers and (self._options.discovery or bool(self._session.peers))
         unfinished = list(batch)
         while unfinished:
             only_commits = all(transfer.state is State.COMMITTING for transfer in unfinished)
@@ -173,6 +175,14 @@ class Fetching:
                 watch.slept(now)
             if not held_up:
                 watch.look_after(carrier, unfinished, now)
+                if not may_find_peers and self._is_hopeless(pool, unfinished, now):
+                    raise watch.nobody_left()
+
+    def _is_hopeless(self, pool: MirrorPool, transfers: Sequence[Transfer], now: float) -> bool:
+        """Whether nothing can come before this pull would give up anyway."""
+        fetching = [transfer for transfer in transfers if transfer.state is State.FETCHING]
+        until = now + self._options.give_up_after
+        return bool(fetching) and all(pool.is_hopeless(transfer.name, until) for transfer in fetching)
 
     def _note_first_byte(self, now: float) -> None:
         if self.first_byte is None and any(t.ledger.downloaded for t in self.transfers):

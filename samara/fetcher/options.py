@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from samara.fetcher.mirrors._tmp import Schedule
 from samara.fetcher.transfer import CHECKPOINT_SECONDS
 from samara.schemas.networks import Network, NetworkPolicy
 from samara.seeder.swarm_options import SwarmOptions
+
+if TYPE_CHECKING:
+    from samara.schemas.schedule import Schedule
 
 GIVE_UP_AFTER = 120.0
 STALL_TIMEOUT = 15.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from samara.fetcher.carrier import Carrier
 from samara.fetcher.contacts import Contacts
 from samara.fetcher.finder import SwarmFinder
-from samara.fetcher.mirrors._tmp import TokenBucket
+from samara.fetcher.governor import TokenBucket
 from samara.fetcher.mirrors.direct import Direct
 from samara.fetcher.mirrors.pool import MirrorPool
 from samara.fetcher.options import PullOptions

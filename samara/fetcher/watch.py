@@ -61,6 +61,12 @@ class Watch:
         """Remember why a mirror brings nothing."""
         self._lost(rejected.url, rejected.reason)
 
+    def nobody_left(self) -> NetworkError:
+        """Every source has failed for good."""
+        return NetworkError(
+            f"nobody has it ({self._why()})", next_step="everything fetched so far is kept: try again later"
+        )
+
     def slept(self, now: float) -> None:
         """The process stood still, or was told to: silence until now means nothing."""
         self._last_progress = self._told_at = self._alone_since = now

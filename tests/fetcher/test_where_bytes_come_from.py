@@ -74,7 +74,7 @@ def test_peers_and_mirrors_give_at_the_same_time(tmp_path: Path) -> None:
     with mirror(tmp_path / "shelf" / "files") as served:
         shelved = one_blob(tmp_path / "shelf", size, mirrors=(served.of("blob.bin"),))
         home = trusting_home(tmp_path / "home", shelved)
-        served.rate = 12_000_000
+        served.rate = 3_000_000  # of each of its three connections
         with seeding(shelved, up=12_000_000) as peer:
             done = pulled(home, shelved.file, options(peer.endpoint))
             assert peer.uploaded > size // 10

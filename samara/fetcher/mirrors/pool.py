@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from samara.fetcher.mirrors._tmp import Score
 from samara.fetcher.mirrors.board import PieceBoard, PieceState
 from samara.fetcher.mirrors.piece import PieceProof, WrongPiece
 from samara.fetcher.mirrors.worker import (
@@ -32,6 +31,7 @@ from samara.fetcher.mirrors.worker import (
     Task,
     Worker,
 )
+from samara.fetcher.scores import Score
 from samara.registry.http import HttpClient, HttpError, HttpFailure
 from samara.schemas.errors import SamaraError
 from samara.schemas.pull_record import Kind
@@ -232,10 +232,11 @@ class MirrorPool:
         if blob is not None:
             blob.swarm_peers, blob.swarm_rate = peers, rate
 
-    def may_still_come(self, name: str) -> bool:
-        """Whether any mirror of a blob isn't banned for good."""
+    def is_hopeless(self, name: str, until: float) -> bool:
+        """Whether no mirror of a blob will be asked again before `until`."""
         blob = self._blobs.get(name)
-        return blob is not None and any(not mirror.score.is_banned for mirror in blob.mirrors.values())
+        idle = not any(True for _ in self._tasks(name))
+        return idle and (blob is None or not any(mirror.score.usable_at(until) for mirror in blob.mirrors.values()))
 
     # -- pausing -------------------------------------------------------------------------------------------------
 
