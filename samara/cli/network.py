@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,15 +9,12 @@ import click
 
 from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.errors import UsageError
-from samara.schemas.rates import MAX_RATE
+from samara.schemas.rates import parse_rate
 
 if TYPE_CHECKING:
     from samara.seeder.swarm_options import SwarmOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?(?:/s)?\Z", re.IGNORECASE)
-_UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
 
 
 def network_options(function: F) -> F:
@@ -79,16 +75,3 @@ def swarm_options(
         profile=PROFILES["small" if small else "fast"],
     )
     return options.without_discovery() if no_discovery else options
-
-
-def parse_rate(text: str | None) -> int:
-    """`500k`, `2M`, `1.5MB/s` → bytes per second; None → 0, no cap. Raises UsageError."""
-    if text is None:
-        return 0
-    found = _RATE.match(text.strip())
-    rate = float(found[1]) * _UNITS[found[2].lower()] if found else 0.0
-    if not 1 <= rate <= MAX_RATE:
-        raise UsageError(
-            "not a rate", expected="a number of bytes per second such as 500k or 2M, up to 2.1G", actual=repr(text[:80])
-        )
-    return int(rate)
