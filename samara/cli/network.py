@@ -9,7 +9,7 @@ import click
 
 from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.errors import UsageError
-from samara.schemas.rates import parse_rate
+from samara.schemas.rates import parse_rate as parse_rate  # also for other commands
 
 if TYPE_CHECKING:
     from samara.seeder.swarm_options import SwarmOptions
