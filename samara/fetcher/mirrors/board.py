@@ -6,7 +6,7 @@ file). What the swarm is at, it says itself: such pieces are left to it as long 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -45,7 +45,7 @@ class PieceBoard:
     @property
     def is_whole(self) -> bool:
         """Whether every piece is had."""
-        return not any(self._states)
+        return self._states.count(PieceState.HAD) == len(self._states)
 
     def missing(self) -> list[int]:
         """The pieces that nobody here is at, ascending."""
@@ -55,7 +55,7 @@ class PieceBoard:
         """How many those are."""
         return self._states.count(PieceState.MISSING)
 
-    def take(self, at_most: int, *, leave: Collection[int] = (), start: int | None = None) -> range:
+    def take(self, at_most: int, *, leave: Iterable[int] = (), start: int | None = None) -> range:
         """Take up to `at_most` missing pieces that lie side by side and none of which is in `leave`; empty: none left.
 
         With `start` those from that piece on, if it is missing.
@@ -87,35 +87,36 @@ class PieceBoard:
         """A piece isn't in the file after all."""
         self._states[piece] = PieceState.MISSING
 
-    def _choose(self, at_most: int, leave: Collection[int], start: int | None) -> range:
-        if start is not None and self._states[start] == PieceState.MISSING and start not in leave:
-            return self._run_from(start, at_most, leave)
-        for piece in self._first:
-            if self._states[piece] == PieceState.MISSING and piece not in leave:
-                return self._run_from(piece, min(at_most, self._first.stop - piece), leave)
-        longest = range(0)
-        for run in self._runs(leave):
-            if self._in_order or len(run) >= at_most:
-                return run[:at_most]
-            if len(run) > len(longest):
-                longest = run
-        return longest
+    def _choose(self, at_most: int, leave: Iterable[int], start: int | None) -> range:
+        free = bytearray(self._states)  # all that follows is done by bytes' own search: there may be 150,000 pieces
+        for piece in leave:
+            if piece < len(free):
+                free[piece] = PieceState.HAD
+        if start is None or free[start] != PieceState.MISSING:
+            start = free.find(PieceState.MISSING, self._first.start, self._first.stop)
+            if start >= 0:
+                at_most = min(at_most, self._first.stop - start)
+            elif self._in_order:
+                start = free.find(PieceState.MISSING)
+            else:
+                start = free.find(_run(_longest(free, at_most)))
+        if start < 0:
+            return range(0)
+        ahead = free[start : start + at_most]
+        return range(start, start + len(ahead) - len(ahead.lstrip(_run(1))))
 
-    def _run_from(self, start: int, at_most: int, leave: Collection[int]) -> range:
-        stop = start + 1
-        while stop < min(start + at_most, len(self._states)) and self._is_free(stop, leave):
-            stop += 1
-        return range(start, stop)
 
-    def _runs(self, leave: Collection[int]) -> Iterator[range]:
-        at = 0
-        while (start := self._states.find(PieceState.MISSING, at)) >= 0:
-            at = start + 1
-            if start in leave:
-                continue
-            while at < len(self._states) and self._is_free(at, leave):
-                at += 1
-            yield range(start, at)
+def _longest(free: bytearray, at_most: int) -> int:
+    """How long the longest run of missing pieces is, as far as `at_most`; 1 if there is none."""
+    least, most = 1, max(1, min(at_most, len(free)))
+    while least < most:
+        middle = (least + most + 1) // 2
+        if free.find(_run(middle)) >= 0:
+            least = middle
+        else:
+            most = middle - 1
+    return least
 
-    def _is_free(self, piece: int, leave: Collection[int]) -> bool:
-        return self._states[piece] == PieceState.MISSING and piece not in leave
+
+def _run(length: int) -> bytes:
+    return bytes([PieceState.MISSING]) * length
