@@ -6,6 +6,7 @@ Whatever ends it (Ctrl-C, a full disk, nobody left, `samara cancel`), what has a
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from samara.fetcher.transfer import State, Transfer
 from samara.fetcher.watch import Watch
 from samara.registry.home import Home
 from samara.schemas.bittorrent import ParsedTorrent
+from samara.schemas.endpoints import format_endpoint
 from samara.schemas.errors import SamaraError
 from samara.schemas.events import OnEvent
 from samara.schemas.manifest import ReleaseFile
@@ -133,6 +135,7 @@ class Fetching:
             give_up_after=self._options.give_up_after,
             now=now,
         )
+        self._note_refused_peers()
         for transfer in batch:
             transfer.start(carrier, now)
         self._index.begin()
@@ -194,6 +197,14 @@ class Fetching:
             if transfer.name in carrier:
                 contacts.sampled(transfer.name, carrier.sources(transfer.name))
             contacts.mirror_bytes(pool.bytes_from(transfer.name))
+
+    def _note_refused_peers(self) -> None:
+        for host, port in self._session.peers:
+            with contextlib.suppress(ValueError):  # a name: what it leads to is judged when it is connected to
+                ipaddress.ip_address(host)
+                why = self._options.policy.why_not(host, vouched=True)
+                if why is not None:
+                    self._session.contacts.refused("peer", format_endpoint((host, port)), why)
 
     def _credit(self, transfers: Iterable[Transfer]) -> None:
         """Whose pieces were in blocks that have been proven, and whose were wrong."""

@@ -1,22 +1,27 @@
 """Small files from web servers: release files, and publishers' metadata from a plain HTTP folder. Untrusted, bounded.
 
-Not for blobs: those come through the swarm session, from mirrors and peers alike.
+Not for blobs: those come from mirrors and peers, piece by piece. The URLs here are those that the user gave: the hosts
+may be local ones, within the client's policy.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-from samara.schemas.errors import NetworkError, NotFoundError, UsageError
+from samara.registry.http.urls import parse_url
+from samara.schemas.errors import NotFoundError
 from samara.schemas.release_file import MAX_COMPRESSED_BYTES
 
 if TYPE_CHECKING:
-    from urllib.request import OpenerDirector
+    from samara.registry.http import Answer, HttpClient, HttpError
 
-TIMEOUT = 30.0  # seconds without a byte
+TIMEOUT = 20.0  # seconds without a byte
 DEADLINE = 300.0  # seconds for one file, which is at most a few megabytes
+SLOWEST = 1024.0  # bytes per second: who gives less over SLOW_AFTER seconds only holds us up
+SLOW_AFTER = 20.0
 _CHUNK = 1 << 16
 
 
@@ -25,69 +30,91 @@ def is_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
-def download(url: str, *, limit: int = MAX_COMPRESSED_BYTES) -> bytes:
+def download(url: str, *, limit: int = MAX_COMPRESSED_BYTES, client: HttpClient | None = None) -> bytes:
     """A file of at most `limit` bytes, and one more if it is larger.
 
-    Raises NotFoundError (404, 410), NetworkError, or UsageError for what is no URL.
+    `client`: whose policy and connections to use; a new one without any restriction if not given. Raises NotFoundError
+    (404, 410), NetworkError (HttpError), or UsageError for what is no URL.
     """
     data = bytearray()
-    for piece in read(url):
+    for piece in read(url, client=client):
         data += piece
         if len(data) > limit:
             break
     return bytes(data[: limit + 1])
 
 
-def read(url: str, *, absent: frozenset[int] = frozenset({404, 410})) -> Iterator[bytes]:
+def read(
+    url: str, *, absent: frozenset[int] = frozenset({404, 410}), client: HttpClient | None = None
+) -> Iterator[bytes]:
     """A file piece by piece, as `download`; `absent`: which HTTP statuses mean that it isn't there.
 
-    The connection closes when the reader stops.
+    The answer is let go of when the reader stops.
     """
-    import urllib.error
-    import urllib.parse
-    import urllib.request
-    from http.client import HTTPException, InvalidURL
-
-    from samara import __version__
+    from samara.registry.http import HttpClient, HttpError, HttpFailure
+    from samara.schemas.networks import NetworkPolicy
 
     deadline = time.monotonic() + DEADLINE
-    got = 0
     try:
-        if not urllib.parse.urlsplit(url).hostname:
-            raise InvalidURL("no host")  # noqa: TRY301  (like what urlopen raises)
-        headers = {"User-Agent": f"samara/{__version__}", "Accept-Encoding": "identity"}
-        request = urllib.request.Request(url, headers=headers)  # noqa: S310  (is_url checked)
-        with _web_opener().open(request, timeout=TIMEOUT) as answer:
-            length = answer.headers.get("Content-Length")
-            while piece := answer.read1(_CHUNK):
-                got += len(piece)
+        with ExitStack() as stack:
+            asked = client or stack.enter_context(HttpClient(NetworkPolicy()))
+            answer = stack.enter_context(asked.get(url, vouched=True, stall_timeout=TIMEOUT))
+            for piece in _pieces(answer):
                 if time.monotonic() > deadline:
-                    raise TimeoutError(f"not there after {DEADLINE:.0f} s")
+                    raise HttpError(f"it was not there after {DEADLINE:.0f} s", kind=HttpFailure.STALLED)  # noqa: TRY301
                 yield piece
-    except urllib.error.HTTPError as error:
-        error.close()  # it holds the connection
-        if error.code in absent:
-            raise NotFoundError(f"{url} is not there (HTTP {error.code})") from None
-        raise NetworkError(f"{url} answered HTTP {error.code}", next_step="try again later") from None
-    except (InvalidURL, ValueError) as error:
-        raise UsageError(f"not a URL ({error})", actual=repr(url[:120]), next_step="check the address") from None
-    except (OSError, HTTPException) as error:
-        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        raise NetworkError(f"can't get {url} ({reason})", next_step="check the address and the network") from None
-    if length is not None and length.isdigit() and got < int(length):
-        raise NetworkError(f"{url} ended early", expected=f"{length} bytes", actual=got, next_step="try again")
+    except HttpError as error:
+        if error.kind is HttpFailure.STATUS and error.status in absent:
+            raise NotFoundError(f"{url} is not there (HTTP {error.status})") from None
+        raise _about(url, error) from None
+
+
+def _pieces(answer: Answer) -> Iterator[bytes]:
+    """The body. Raises HttpError for one that drips, which no wait for a next byte would end."""
+    from samara.registry.http import HttpError, HttpFailure
+
+    buffer = memoryview(bytearray(_CHUNK))
+    waited = got = 0.0  # since the last look; what the reader does meanwhile is not the server's fault
+    while True:
+        before = time.monotonic()
+        count = answer.readinto(buffer)
+        waited += time.monotonic() - before
+        if not count:
+            return
+        got += count
+        if waited >= SLOW_AFTER:
+            if got < SLOWEST * waited:
+                raise HttpError(f"less than {SLOWEST:.0f} bytes per second came", kind=HttpFailure.STALLED)
+            waited = got = 0.0
+        yield bytes(buffer[:count])
+
+
+def _about(url: str, error: HttpError) -> HttpError:
+    """The same for people who asked for a file and not for a connection."""
+    from samara.registry.http import HttpError
+
+    reason = error.what if error.actual is None else f"{error.what}: {error.actual}"
+    return HttpError(
+        f"can't get {url} ({reason.removeprefix(f'{url} ').removeprefix(f'{url}: ')})",
+        kind=error.kind,
+        status=error.status,
+        retry_after=error.retry_after,
+        next_step=error.next_step or "check the address, and try again later",
+    )
 
 
 class UrlSource:
-    """A publisher's metadata in a folder of a web server (a MetadataSource)."""
+    """A publisher's metadata in a folder of a web server (a MetadataSource). `client`: as in `download`."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, *, client: HttpClient | None = None) -> None:
         self.name = base
         self._base = base if base.endswith("/") else base + "/"
+        self._client = client
 
     def read(self, name: str) -> Iterator[bytes] | None:
         """The file `name` in pieces; None where the server has none (also HTTP 403: so do object stores say it)."""
-        pieces = read(self._base + name, absent=frozenset({403, 404, 410}))
+        parse_url(self._base)  # or `http://` and a name would be a host
+        pieces = read(self._base + name, absent=frozenset({403, 404, 410}), client=self._client)
         try:
             first = next(pieces, b"")
         except NotFoundError:
@@ -98,16 +125,3 @@ class UrlSource:
 def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield first
     yield from rest
-
-
-def _web_opener() -> OpenerDirector:
-    """Follows redirects to http and https alone: the standard one would go to ftp too, and wait there for ever."""
-    import urllib.request
-
-    class WebOnly(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, request: Any, *rest: Any) -> Any:
-            if not is_url(rest[-1]):
-                raise OSError("redirected to something that is not http(s)")
-            return super().redirect_request(request, *rest)
-
-    return urllib.request.build_opener(WebOnly)

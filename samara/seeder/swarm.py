@@ -205,8 +205,10 @@ class Swarm:
         self._handles[name].prioritize_pieces([(piece, _TOP if piece in first else _USUAL) for piece in pieces])
 
     def in_progress(self, name: str) -> frozenset[int]:
-        """The pieces of a fetch that have come in part, or that peers were asked for."""
-        return frozenset(int(entry["piece_index"]) for entry in self._handles[name].get_download_queue())
+        """The pieces of a fetch that have come, or come in part, or that peers were asked for, as of this moment."""
+        # in this order: a piece that moves from the one to the other in between is seen twice, not missed
+        asked = {int(entry["piece_index"]) for entry in self._handles[name].get_download_queue()}
+        return frozenset(asked.union(self.pieces(name)))
 
     def add_piece(self, name: str, piece: int, data: bytes) -> None:
         """A piece that came by another way, whole and right: answered by PieceFinished, and given to peers too."""

@@ -385,7 +385,7 @@ class MirrorPool:
             mirror.ranges = False
             return
         if isinstance(error, OtherObjectError):
-            banned = tuple(self._ban(name, mirror, str(error)))
+            banned = tuple(self._ban(name, mirror, _reason(error, mirror.url)))
             yield from () if mirror.reported else banned
             mirror.reported = True
             return
@@ -393,13 +393,13 @@ class MirrorPool:
         retry_after = error.retry_after if isinstance(error, HttpError) else None
         status = error.status if isinstance(error, HttpError) else None
         if kind is HttpFailure.POLICY and self._hears is not None:
-            self._hears.refused("mirror", mirror.url, str(error))
+            self._hears.refused("mirror", mirror.url, _reason(error, mirror.url))
         mirror.score = mirror.score.failed(kind, now, self._random.random(), status=status, retry_after=retry_after)
         # a connection that ends after it has brought something is what links do, and no news
         is_news = not mirror.reported and (not task.received or mirror.score.failures >= NEWS_AFTER)
         mirror.reported |= is_news
         yield MirrorRejected(
-            torrent=name, url=mirror.url, reason=str(error), banned=mirror.score.is_banned, is_news=is_news
+            torrent=name, url=mirror.url, reason=_reason(error, mirror.url), banned=mirror.score.is_banned, is_news=is_news
         )  # fmt: skip
 
     # -- giving out ----------------------------------------------------------------------------------------------
@@ -544,6 +544,12 @@ class MirrorPool:
         for worker in self._workers:
             if worker.task is not None and worker.task.torrent == name:
                 yield worker.task
+
+
+def _reason(error: SamaraError, url: str) -> str:
+    """What went wrong, without the URL: that is named beside it."""
+    said = str(SamaraError(error.what, expected=error.expected, actual=error.actual))
+    return said.removeprefix(url).lstrip(" :")
 
 
 def _pieces(task: Task) -> Iterable[int]:

@@ -1,8 +1,8 @@
 """What a URL means, strictly: one reading only, so that what was checked is what is asked. Pure.
 
-Refused, because programs disagree about them: control characters, backslashes, user names and passwords (they would end
-up in manifests, records and messages; a proxy may have them), numbers for hosts that aren't four decimal ones (`127.1`,
-`0x7f000001`), IPv6 scopes, ports that aren't.
+Refused, because programs disagree about them: what isn't printable ASCII, backslashes, user names and passwords (they
+would end up in manifests, records and messages; a proxy may have them), numbers for hosts that aren't four decimal ones
+(`127.1`, `0x7f000001`), IPv6 scopes, ports that aren't.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def _refused(here: Target, why: str, location: str) -> HttpError:
 def _parse(text: str) -> Target:
     if len(text) > MAX_URL:
         raise ValueError("too long")
-    if any(char in ' "<>\\^`{|}' or not char.isprintable() for char in text):
-        raise ValueError("a character in it must be percent-encoded")
+    if any(char in ' "<>\\^`{|}' or not "!" <= char <= "~" for char in text):
+        raise ValueError("a character in it must be percent-encoded, or in punycode in a name")
     parts = urlsplit(text)
     if parts.scheme not in _PORTS:
         raise ValueError("neither http nor https")
@@ -90,7 +90,7 @@ def _parse(text: str) -> Target:
         raise ValueError("port 0")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = _parse_host(parts.hostname or "", bracketed="[" in parts.netloc)
-    return Target(scheme=parts.scheme, host=host, port=port, path=quote(path, safe=_AS_IT_IS))
+    return Target(scheme=parts.scheme, host=host, port=port, path=path)
 
 
 def _parse_host(text: str, *, bracketed: bool) -> str:
@@ -99,10 +99,7 @@ def _parse_host(text: str, *, bracketed: bool) -> str:
         if address.scope_id is not None:
             raise ValueError("a scope in its address")
         return str(address)
-    try:
-        host = text.encode("idna").decode("ascii").lower().removesuffix(".")
-    except UnicodeError:
-        raise ValueError("no such host name can be") from None
+    host = text.lower().removesuffix(".")
     if not host:
         raise ValueError("no host")
     labels = host.split(".")
