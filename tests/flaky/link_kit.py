@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import pytest
 from support.bad_links import BadLink, Manners
 from support.lab import Lab, Weather
 from support.processes import Line, Outcome, Process, Seeder, seed_process, started
@@ -278,3 +279,8 @@ class ProxyLinks(Links):
         for link in self._links:
             known = {name: getattr(link.manners, name) for name in Manners.__dataclass_fields__}
             link.manners = Manners(**{**known, **changes})
+
+
+def long(*values: object, **named: str) -> object:
+    """A parameter of the longer suite."""
+    return pytest.param(*values, marks=pytest.mark.long, **named)

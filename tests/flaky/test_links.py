@@ -9,14 +9,10 @@ import time
 
 import pytest
 from conftest import MakeLinks
-from link_kit import CUT, KIB, ends_well, has_begun, hold
+from link_kit import CUT, KIB, ends_well, has_begun, hold, long
 from support.world import Shelf
 
 from samara.registry.home import Home
-
-
-def long(*values: object) -> object:
-    return pytest.param(*values, marks=pytest.mark.long)
 
 
 @pytest.mark.parametrize("percent", [1, 3, 10])
