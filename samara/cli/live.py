@@ -31,6 +31,10 @@ class Live:
         self._lines = 0
         return away + (message + "\n" if message else "")
 
+    def forget(self) -> None:
+        """Others have written below: what was drawn last stays where it is."""
+        self._lines = 0
+
     def _back(self) -> str:
         return _UP.format(self._lines) + _ERASE_BELOW if self._lines else ""
 

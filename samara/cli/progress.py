@@ -22,6 +22,7 @@ from samara.schemas.events import (
     HashProgress,
     Listening,
     Note,
+    OverallProgress,
     PullPlanned,
     PullProgress,
     Reached,
@@ -32,6 +33,7 @@ from samara.schemas.events import (
     Warned,
 )
 
+ROWS = 8  # files shown at once
 PLAIN_EVERY = 5.0  # seconds between progress lines where nobody sees them move
 
 
@@ -43,6 +45,9 @@ class Progress:
         self._lock = threading.Lock()
         self._live = Live()
         self._last_plain = time.monotonic() - PLAIN_EVERY + 1.0
+        self._was_stopped = False
+        self._rows: dict[str, str] = {}
+        self._overall = ""
         self._terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" and not screen.json
 
     def __enter__(self) -> Self:
@@ -64,13 +69,32 @@ class Progress:
                     sys.stderr.write(json_line(event.as_dict()) + "\n")
                     sys.stderr.flush()
                 return
-            moving = _moving_text(event)
+            moving = self._together(event)
             if moving is not None:
                 self._move(moving)
                 return
             message = _message(event)
             if message is not None:
                 self._say(event, message)
+
+    def stopped(self) -> None:
+        """The process was stopped and goes on: what the shell has written meanwhile stays. From a signal handler."""
+        self._was_stopped = True
+
+    def _together(self, event: Event) -> str | None:
+        """What moves: of several files on their way the latest of each, and all together."""
+        text = _moving_text(event)
+        if isinstance(event, OverallProgress):
+            self._overall = text or ""
+        elif isinstance(event, PullProgress):
+            self._rows[event.blob] = text or ""
+        else:
+            if isinstance(event, FileReady):
+                self._rows.pop(event.blob, None)
+            return text
+        rows = list(self._rows.values())
+        more = [f"… and {len(rows) - ROWS} more"] if len(rows) > ROWS else []
+        return "\n".join([*rows[:ROWS], *more, *([self._overall] if self._overall else [])])
 
     def _say(self, event: Event, message: str) -> None:
         self._write(self._live.over())
@@ -82,6 +106,9 @@ class Progress:
     def _move(self, text: str) -> None:
         if self._screen.quiet:
             return
+        if self._was_stopped:
+            self._was_stopped = False
+            self._live.forget()
         if self._terminal:
             shown = "\n".join(map(clean, text.splitlines()))
             self._write(self._live.draw(shown, width=shutil.get_terminal_size().columns))
@@ -107,6 +134,12 @@ def _moving_text(event: Event) -> str | None:
         return (
             f"{event.path}  {share:3d}% {_bar(event.done, event.total)} {size(event.done)}/{size(event.total)}"
             f"  {size(event.rate)}/s  ETA {duration(event.eta)}  {sources}  verified {proven}%"
+        )
+    if isinstance(event, OverallProgress):
+        share = 100 * event.done // max(1, event.total)
+        return (
+            f"{event.files_done}/{event.files} files  {share:3d}% {_bar(event.done, event.total)}"
+            f" {size(event.done)}/{size(event.total)}  {size(event.rate)}/s  ETA {duration(event.eta)}"
         )
     if isinstance(event, (HashProgress, CheckProgress, ReuseProgress)):
         verb = {HashProgress: "hashing", CheckProgress: "checking", ReuseProgress: "reusing"}[type(event)]

@@ -13,7 +13,7 @@ from samara.cli.common import screen
 from samara.cli.fetching import fetching, fetching_options
 from samara.cli.naming import check_sources
 from samara.cli.progress import Progress
-from samara.cli.signals import terminate_like_ctrl_c
+from samara.cli.signals import terminate_like_ctrl_c, told_of_going_on
 from samara.cli.text import duration, size
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode, UsageError
@@ -94,7 +94,7 @@ def command(
     if explain:
         _explain(sources, options)
         return
-    with terminate_like_ctrl_c(), Progress(screen) as progress:
+    with terminate_like_ctrl_c(), Progress(screen) as progress, told_of_going_on(progress.stopped):
         done = pull(Home.find(), sources, options, on_event=progress)
     fetched = done.bytes_from_peers + done.bytes_from_mirrors
     screen.note(

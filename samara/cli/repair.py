@@ -10,7 +10,7 @@ from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.cli.fetching import fetching, fetching_options
 from samara.cli.progress import Progress
-from samara.cli.signals import terminate_like_ctrl_c
+from samara.cli.signals import terminate_like_ctrl_c, told_of_going_on
 from samara.cli.text import size
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode
@@ -39,7 +39,7 @@ def command(*, target: str, meant: str | None, **rest: Any) -> None:
     from samara.fetcher.repair import repair
 
     options = fetching(**rest)
-    with terminate_like_ctrl_c(), Progress(screen) as progress:
+    with terminate_like_ctrl_c(), Progress(screen) as progress, told_of_going_on(progress.stopped):
         done = repair(Home.find(), target, options, meant=meant, on_event=progress)
     screen.result(
         {

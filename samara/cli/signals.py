@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -21,6 +21,20 @@ def terminate_like_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def told_of_going_on(tell: Callable[[], None]) -> Iterator[None]:
+    """`tell` is called when the process goes on after Ctrl-Z (SIGCONT), where there is such a thing."""
+    number = getattr(signal, "SIGCONT", None)
+    if number is None:
+        yield
+        return
+    before = signal.signal(number, lambda _number, _frame: tell())
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 @contextmanager

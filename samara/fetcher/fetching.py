@@ -20,7 +20,7 @@ from samara.fetcher.partial import Partial
 from samara.fetcher.plan import require_sources
 from samara.fetcher.session import Session
 from samara.fetcher.transfer import State, Transfer
-from samara.fetcher.watch import Watch
+from samara.fetcher.watch import Planned, Watch
 from samara.registry.home import Home
 from samara.schemas.bittorrent import ParsedTorrent
 from samara.schemas.endpoints import format_endpoint
@@ -59,6 +59,7 @@ class Fetching:
         self._started = started
         self._noted_at = float("-inf")
         self.transfers: list[Transfer] = []
+        self.planned = Planned()
         self.first_byte: float | None = None
 
     def require_sources(self, missing: int, files: Iterable[ReleaseFile]) -> None:
@@ -165,6 +166,8 @@ class Fetching:
             self._index.check()
             for progress in watch.progress(unfinished, now):
                 self._on_event(progress)
+            for overall in watch.overall(self.transfers, self.planned, now):
+                self._on_event(overall)
             if now - self._noted_at >= NOTE_EVERY:
                 self._noted_at = now
                 self._note_contacts(carrier, unfinished)

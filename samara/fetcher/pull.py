@@ -19,6 +19,7 @@ from samara.fetcher.arrivals import Arrivals
 from samara.fetcher.catalogs import Asking
 from samara.fetcher.control import Control
 from samara.fetcher.fetching import Fetching
+from samara.fetcher.fit import facts_of, memory_of_this_machine
 from samara.fetcher.gather import gather
 from samara.fetcher.held import Resolved
 from samara.fetcher.later import LaterIndex
@@ -31,6 +32,7 @@ from samara.fetcher.resolve import resolve
 from samara.fetcher.session import Session
 from samara.fetcher.stream import Stream
 from samara.fetcher.transfer import Transfer
+from samara.fetcher.watch import Planned
 from samara.registry.durable import make_folder, write_durably
 from samara.registry.home import Home
 from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, seal, stamp_at, whole_copy
@@ -242,6 +244,7 @@ class _Pulling:
             self._fetching.require_sources(sum(file.piece_count for file in plan.to_fetch), plan.to_fetch)
         self._reused = sum(file.size for wanted in self._wanted for file in wanted.files if file.b3 in self._here)
         self._show_whole()
+        self._say_what_it_is()
         # always in the same order: two pulls that want each other's blobs must not wait for each other
         wanted = sorted(plan.to_fetch, key=lambda file: file.b3)
         for start in range(0, max(1, len(wanted)), AT_ONCE):
@@ -251,6 +254,10 @@ class _Pulling:
                 self._fetching.require_sources(sum(t.pieces_missing for t in batch), [t.file for t in batch])
                 if start == 0:
                     self._say_what_is_missing(batch, later)
+                    self._fetching.planned = Planned(
+                        files=len(batch) + len(later),
+                        size=sum(t.file.size for t in batch) + sum(file.size for file in later),
+                    )
                 self._fetching.run(batch, on_done=self._committed, on_round=self._hand_on)
                 self._show_whole()
 
@@ -407,6 +414,13 @@ class _Pulling:
         if self._stream is not None:
             self._stream.of(partial.data)
         return transfer
+
+    def _say_what_it_is(self) -> None:
+        """What people choose a model by, before gigabytes come."""
+        memory = memory_of_this_machine()
+        for wanted in self._wanted:
+            for line in facts_of(wanted.files, memory):
+                self._on_event(Note(message=line))
 
     def _say_what_is_missing(self, batch: Sequence[Transfer], later: Sequence[ReleaseFile]) -> None:
         # only now is it known what the partials really hold

@@ -9,6 +9,7 @@ the file yet, so it counts only once they were flushed; then the block's pieces 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -23,12 +24,13 @@ from samara.fetcher.mirrors.pool import MirrorPool, MirrorRejected
 from samara.fetcher.partial import Claims, Partial, recover
 from samara.fetcher.reuse import straddling_leaves
 from samara.fetcher.sources import SourceLedger
+from samara.registry.allocation import Reserved, give_back, reserve
 from samara.registry.durable import io_error, io_errors, sync_data
 from samara.registry.home import Home
 from samara.registry.store import commit_blob
 from samara.schemas.bittorrent import LEAF, ParsedTorrent
 from samara.schemas.digests import b3_text
-from samara.schemas.errors import IntegrityError
+from samara.schemas.errors import IntegrityError, StoreError
 from samara.schemas.events import Note, OnEvent, Reached, SourceRejected
 from samara.schemas.manifest import Block, ReleaseFile
 from samara.schemas.pull_record import Evidence, Kind
@@ -124,6 +126,8 @@ class Transfer:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="commit")
         self._closed = False
         self._disk_failed = False
+        self._reserved: Reserved | None = None
+        self._grown = 0
         self._failed_piece: int | None = None
         self._prefix = 0
         self._claim_leaves()
@@ -137,6 +141,9 @@ class Transfer:
         if len(self._have) == self.file.piece_count:
             self._commit()
             return
+        if self._reserved is None:
+            self._reserved = reserve(self._fd, self._partial.data, self.file.size)
+            self._in_order |= self._reserved.how == "in order"  # else each far write fills all before it with zeros
         first = range(min(self.file.piece_count, -(-HEADER // self._torrent.hashes.piece_length)))
         carrier.add_fetch(
             self._torrent.canonical,
@@ -161,6 +168,7 @@ class Transfer:
             if len(self._have) == self.file.piece_count:  # libtorrent is Finished when all that it may ask for has come
                 self._all_arrived(carrier)
         elif isinstance(happened, PieceFailed):
+            self._require_untouched()
             self._pool.lost(self.name, happened.piece)
             self._failed_piece = happened.piece
         elif isinstance(happened, Finished):
@@ -231,6 +239,9 @@ class Transfer:
         self._closed = True
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._checker.__exit__()
+        if self._reserved is not None and self._reserved.bytes and self.state is not State.DONE:
+            with contextlib.suppress(OSError):  # what isn't fetched now must not fill somebody's disk
+                give_back(self._fd)
         os.close(self._fd)
 
     # -- blocks --------------------------------------------------------------------------------------------------
@@ -414,10 +425,23 @@ class Transfer:
     # -- bookkeeping ---------------------------------------------------------------------------------------------
 
     def _sample(self, carrier: Carrier) -> None:
+        self._require_untouched()
         status = carrier.status(self.name)
         self.peers = status.peers
         self.ledger.sample(peers=status.downloaded, mirrors=self._pool.received(self.name))
         self._pool.swarm_is(self.name, peers=status.peers, rate=status.down_rate)
+
+    def _require_untouched(self) -> None:
+        """Somebody else's hands in our file must not pass for a peer's wrong bytes. Raises StoreError."""
+        found = os.fstat(self._fd)
+        removed = found.st_nlink == 0 and os.name == "posix"
+        if removed or found.st_size < self._grown:
+            self._disk_failed = True  # what was finished may be gone: claim no more
+            raise StoreError(
+                f"{self._partial.data} was {'removed' if removed else 'cut short'} while it was being written",
+                next_step="leave it alone, and run the same command again",
+            )
+        self._grown = found.st_size
 
     def reject_mirror(self, rejected: MirrorRejected) -> None:
         """The pool says what is wrong with a mirror."""

@@ -6,13 +6,14 @@ Moves no bytes. Fed by the pull's loop with the swarm's events, the transfers an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from samara.fetcher.carrier import Carrier
 from samara.fetcher.mirrors.pool import MirrorRejected
 from samara.fetcher.plan import has_stalled
 from samara.fetcher.transfer import State, Transfer
 from samara.schemas.errors import NetworkError
-from samara.schemas.events import PullProgress
+from samara.schemas.events import OverallProgress, PullProgress
 from samara.schemas.rates import RateMeter
 from samara.seeder.swarm_events import (
     WRONG_BYTES,
@@ -25,8 +26,17 @@ from samara.seeder.swarm_events import (
 
 PROGRESS_EVERY = 0.25  # seconds
 RETELL_EVERY = 3.0  # seconds between tries of told peers while none is connected
+SILENT_FOR = 12.0  # seconds without a byte from connected peers before they are called anew; then twice as long
 UTP_AFTER = 10.0  # seconds without anybody over TCP
 NAMED = 4  # sources in the message when a pull gives up
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """What a pull has to fetch: files and their bytes."""
+
+    files: int = 0
+    size: int = 0
 
 
 class Watch:
@@ -41,6 +51,7 @@ class Watch:
         self._meters: dict[str, RateMeter] = {}
         self._last_progress = self._told_at = self._alone_since = now
         self._last_bytes = -1
+        self._patience = SILENT_FOR
         self._shown_at = 0.0
         self._losses: dict[str, str] = {}
 
@@ -82,6 +93,7 @@ class Watch:
                 rate, eta = meter.at(transfer.done_bytes, now)
                 yield PullProgress(
                     path=transfer.file.path,
+                    blob=transfer.file.b3,
                     total=transfer.file.size,
                     done=transfer.done_bytes,
                     verified=transfer.proven_bytes,
@@ -92,14 +104,37 @@ class Watch:
                     from_mirrors=transfer.ledger.from_mirrors,
                 )
 
+    def overall(self, transfers: Sequence[Transfer], planned: Planned, now: float) -> Iterator[OverallProgress]:
+        """All transfers of the pull together, those to come included, as often as `progress`; nothing for one alone."""
+        if planned.files < 2 or now != self._shown_at:
+            return
+        meter = self._meters.setdefault("", RateMeter(total=planned.size))
+        done = sum(transfer.done_bytes for transfer in transfers)
+        rate, eta = meter.at(done, now)
+        yield OverallProgress(
+            files=planned.files,
+            files_done=sum(transfer.state is State.DONE for transfer in transfers),
+            total=planned.size,
+            done=done,
+            rate=rate,
+            eta=eta,
+        )
+
     def look_after(self, carrier: Carrier, transfers: Sequence[Transfer], now: float) -> None:
         """Tell peers again while nobody is there. Raises NetworkError when nothing has come for too long."""
         fetching = [transfer for transfer in transfers if transfer.state is State.FETCHING]
         # bytes, not pieces: one piece of a large model takes minutes on a slow link
         got = sum(transfer.done_bytes + transfer.ledger.downloaded for transfer in transfers)
         if got != self._last_bytes or not fetching:
-            self._last_bytes, self._last_progress = got, now
+            self._last_bytes, self._last_progress, self._patience = got, now, SILENT_FOR
             return
+        silent = now - self._last_progress
+        if silent >= self._patience:
+            # connections that are dead without knowing it: an address that changed, a router that forgot
+            self._patience *= 2
+            for transfer in fetching:
+                if transfer.peers:
+                    self._lost_all(carrier.reconnect(transfer.name, self._peers))
         alone = [transfer for transfer in fetching if transfer.peers == 0]
         if not alone:
             self._alone_since = now

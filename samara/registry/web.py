@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from samara.registry.http.urls import parse_url
 from samara.schemas.errors import NotFoundError
 from samara.schemas.release_file import MAX_COMPRESSED_BYTES
 
@@ -113,6 +112,8 @@ class UrlSource:
 
     def read(self, name: str) -> Iterator[bytes] | None:
         """The file `name` in pieces; None where the server has none (also HTTP 403: so do object stores say it)."""
+        from samara.registry.http.urls import parse_url
+
         parse_url(self._base)  # or `http://` and a name would be a host
         pieces = read(self._base + name, absent=frozenset({403, 404, 410}), client=self._client)
         try:

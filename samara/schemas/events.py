@@ -78,6 +78,7 @@ class PullProgress(Event):
     """One file on its way. `done` counts bytes in the file, `verified` those whose BLAKE3 block was checked."""
 
     path: str
+    blob: str
     total: int
     done: int
     verified: int
@@ -86,6 +87,18 @@ class PullProgress(Event):
     peers: int
     from_peers: int
     from_mirrors: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverallProgress(Event):
+    """All files of a pull together, where there are several to fetch; `files_done` of `files` are whole."""
+
+    files: int
+    files_done: int
+    total: int
+    done: int
+    rate: float
+    eta: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -277,6 +277,11 @@ class Swarm:
         self._dht.announce(name, self._handles[name])
         return lost
 
+    def reconnect(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
+        """Let go of every connection of a torrent and call again. Returns what `connect` does."""
+        self._handles[name].pause()
+        return self.begin(name, peers)
+
     def __contains__(self, name: object) -> bool:
         """Whether a torrent of that name is in this session."""
         return name in self._handles

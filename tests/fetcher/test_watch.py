@@ -34,6 +34,10 @@ class NotingSwarm:
         self.asked.append("begin")
         return self.unresolved
 
+    def reconnect(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
+        self.asked.append("reconnect")
+        return self.unresolved
+
     def allow_utp(self) -> None:
         self.asked.append("utp")
 

@@ -399,8 +399,12 @@ class MirrorPool:
         is_news = not mirror.reported and (not task.received or mirror.score.failures >= NEWS_AFTER)
         mirror.reported |= is_news
         yield MirrorRejected(
-            torrent=name, url=mirror.url, reason=_reason(error, mirror.url), banned=mirror.score.is_banned, is_news=is_news
-        )  # fmt: skip
+            torrent=name,
+            url=mirror.url,
+            reason=_reason(error, mirror.url),
+            banned=mirror.score.is_banned,
+            is_news=is_news,
+        )
 
     # -- giving out ----------------------------------------------------------------------------------------------
 
@@ -511,7 +515,7 @@ class MirrorPool:
         """Half of what the slowest has before it; or, where that is one piece, that piece once more."""
         mine = mirror.score.rate
         length = blob.proof.hashes.piece_length
-        slow = [task for task in self._tasks(name) if task.wanted is None and task.left]
+        slow = [task for task in self._tasks(name) if task.wanted is None and task.left and not task.given_up]
         if not slow:
             return range(0)
         slowest = max(slow, key=lambda task: _seconds_left(task, length, now))
