@@ -511,6 +511,24 @@ def test_after_an_abort_nothing_is_given_not_even_what_had_come(web: HttpClient)
             assert kind(lambda: answer.readinto(buffer)) is HttpFailure.BROKEN
 
 
+def test_an_abort_that_comes_too_late_does_not_hit_whoever_has_the_connection_now(web: HttpClient) -> None:
+    with server(mirror()) as there:
+        first = web.get(there.url, end=10, vouched=True)
+        assert everything(first) == DATA[:10]
+        second = web.get(there.url, vouched=True)
+        first.abort()
+        assert everything(second) == DATA
+        assert there.connections == 1
+
+
+def test_reading_what_was_closed_is_the_callers_mistake_and_not_an_end(web: HttpClient) -> None:
+    with server(mirror()) as there:
+        answer = web.get(there.url, vouched=True)
+        answer.close()
+        with pytest.raises(ValueError, match="was closed"):
+            answer.readinto(bytearray(10))
+
+
 @pytest.mark.parametrize("where", ["head", "connect", "name"])
 def test_close_ends_whatever_waits(where: str) -> None:
     """From another thread, in each of the places where a request can wait."""
@@ -598,6 +616,20 @@ def test_a_new_connection_that_breaks_is_not_tried_again(web: HttpClient) -> Non
     with server(says(b"")) as there:
         assert kind(lambda: web.get(there.url, vouched=True)) is HttpFailure.BROKEN
         assert there.connections == 1
+
+
+def test_connections_that_nobody_came_back_to_are_closed(web: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = threading.Event()
+
+    def script(visitor: Visitor) -> None:
+        mirror()(visitor)
+        left.set()
+
+    with server(script) as there, server(mirror()) as other:
+        assert everything(web.get(there.url, vouched=True)) == DATA
+        monkeypatch.setattr("samara.registry.http.client._KEPT_FOR", -1.0)
+        assert everything(web.get(other.url, vouched=True)) == DATA
+        assert left.wait(30)
 
 
 def test_many_threads_share_a_client(web: HttpClient) -> None:

@@ -341,6 +341,39 @@ def test_an_abort_over_tls_gives_out_no_byte_that_was_not_decrypted(endless: str
         assert wrong == []
 
 
+@pytest.mark.parametrize("where", ["handshake", "head", "body"])
+def test_whatever_waits_over_tls_is_ended_from_another_thread(authority: Authority, where: str) -> None:
+    waiting = threading.Event()
+
+    def script(visitor: Visitor) -> None:
+        if where == "handshake":
+            visitor.receive()
+        elif visitor.request() is not None and where == "body":
+            visitor.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+        if where != "body":
+            waiting.set()
+        visitor.until_gone()
+
+    context = None if where == "handshake" else authority.server_for("127.0.0.1")
+    with server(script, tls=context) as there, client(OPEN) as web:
+
+        def get() -> None:
+            url = f"https://127.0.0.1:{there.port}"
+            answer = web.get(url, connect_timeout=600, stall_timeout=600)
+            assert answer.readinto(bytearray(4)) == 4
+            waiting.set()
+            answer.readinto(bytearray(4))
+
+        kinds: list[HttpFailure] = []
+        thread = threading.Thread(target=lambda: kinds.append(kind(get)))
+        thread.start()
+        assert waiting.wait(30)
+        web.close()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert len(kinds) == 1
+
+
 def test_a_body_that_is_cut_is_broken_over_tls_too(authority: Authority) -> None:
     """Without a length only TLS tells an end from a cut; with one, we count."""
     with (

@@ -136,13 +136,19 @@ def _endless(visitor: Visitor) -> None:
         says(b"HTTP/1.1 2000 OK\r\n\r\n"),
         _drips,
         _silent,
-        _endless,
     ],
-    ids=range(8),
+    ids=range(7),
 )
 def test_a_proxy_that_answers_nonsense_or_never_is_given_up(script: object) -> None:
     with server(script) as between, client(proxies=Proxies(https=between.url)) as web:  # type: ignore[arg-type]
         assert kind(lambda: web.get("https://mirror.example/", connect_timeout=PATIENCE)) is HttpFailure.PROXY
+
+
+def test_a_proxy_that_talks_without_end_is_given_up_before_the_time_is_over() -> None:
+    with server(_endless) as between, client(proxies=Proxies(https=between.url)) as web:
+        error = failure(lambda: web.get("https://mirror.example/"))
+        assert error.kind is HttpFailure.PROXY
+        assert "no answer that makes sense" in str(error)
 
 
 def test_no_proxy_there_is_a_failure_of_the_proxy() -> None:

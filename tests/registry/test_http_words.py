@@ -115,6 +115,7 @@ def test_hosts_have_one_spelling(text: str, host: str, address: str | None) -> N
         *("-a.example", "a-.example", "a..example", ".example", "a%41.example", "a,b", "a*b"),
         *("a" * 64 + ".example", ".".join(["a"] * 130)),
         *("1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.04", "a.0x1", "a.1", "[::1%eth0]", "[1.2.3.4]", "[::g]"),
+        *("[::1]x", "a[::1]", "a:b:80", "a:8 0", "a:+80", "a:8_0", "[::1]:80:80", "[::1]]", "[]"),
     ],
 )
 def test_hosts_that_cannot_be(host: str) -> None:

@@ -184,13 +184,19 @@ class HttpClient:
             wire.close()
 
     def _keep(self, key: _Key, wire: Wire) -> None:
-        """For the next request to this host, if it can have one."""
+        """For the next request to this host, if it can have one. Those that nobody came back to are closed."""
+        now = time.monotonic()
+        old = [wire]
         with self._lock:
+            for wires in self._kept.values():
+                old += (one for one, since in wires if now - since > _KEPT_FOR)
+                wires[:] = (one for one in wires if now - one[1] <= _KEPT_FOR)
             wires = self._kept.setdefault(key, [])
             if wire.is_free and not self._closed and len(wires) < _KEPT_PER_HOST:
-                wires.append((wire, time.monotonic()))
-                return
-        wire.close()
+                wires.append((wire, now))
+                old.remove(wire)
+        for one in old:
+            one.close()
 
     def _give_up(self, key: _Key, wire: Wire, found: dict[str, str], patience: _Patience) -> None:
         """Nobody wants this answer's body: a small one is read, so that the connection stays of use."""
@@ -241,7 +247,7 @@ class Answer:
         self._client = client
         self._key = key
         self._wire: Wire | None = wire
-        self._guard = wire.guard
+        self._lock = threading.Lock()
         self._target = target
         self._left = body.length
         self._got = 0
@@ -258,36 +264,41 @@ class Answer:
 
         if self._failed is not None:
             raise self._failed
-        size = len(buffer) if self._left is None else min(len(buffer), self._left)
         if len(buffer) == 0:
             raise ValueError("an empty buffer")
-        if size == 0 or self._wire is None:
+        if self._left == 0:
             self.close()
             return 0
+        wire = self._wire
+        if wire is None:
+            raise ValueError("the answer was closed")
+        size = len(buffer) if self._left is None else min(len(buffer), self._left)
         try:
-            data = self._wire.read(size, timeout=self._stall_timeout)
+            data = wire.read(size, timeout=self._stall_timeout)
         except WireError as error:
-            raise self._broken(error) from None
-        if not data and self._left:
-            raise self._broken(WireError("the connection ended"))
-        if not data:
-            self.close()
-            return 0
+            raise self._broken(wire, error) from None
+        if not data and self._left is not None:
+            raise self._broken(wire, WireError("the connection ended"))
         buffer[: len(data)] = data
         self._got += len(data)
         if self._left is not None:
             self._left -= len(data)
-            if self._left == 0:
-                self.close()
+        if not data:
+            self._left = 0
+        if self._left == 0:
+            self.close()
         return len(data)
 
     def abort(self) -> None:
-        """From any thread: whoever waits in `readinto` raises at once, and so does who asks later."""
-        self._guard.end(Ended.ABORTED)
+        """From any thread, before the end: whoever waits in `readinto` raises at once, and so does who asks later."""
+        with self._lock:  # its connection may be another answer's by now
+            if self._wire is not None:
+                self._wire.guard.end(Ended.ABORTED)
 
     def close(self) -> None:
         """Keep the connection if the body was read to its end, else end it. In the reading thread."""
-        wire, self._wire = self._wire, None
+        with self._lock:
+            wire, self._wire = self._wire, None
         if wire is not None:
             self._client._keep(self._key, wire)
 
@@ -299,9 +310,7 @@ class Answer:
     ) -> None:
         self.close()
 
-    def _broken(self, error: Exception) -> HttpError:
-        assert self._wire is not None
-        wire = self._wire
+    def _broken(self, wire: Wire, error: Exception) -> HttpError:
         self._failed = _failure(self._target, wire, error, f"ended early, after {self._got} bytes")
         self.close()
         return self._failed

@@ -19,6 +19,7 @@ MAX_URL = 8192  # characters; more than any server takes
 _PORTS = {"http": 80, "https": 443}
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z")
 _NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)\Z")  # what a resolver may take for a part of an IPv4 address
+_PLACE = re.compile(r"(\[[^\[\]@]*\]|[^\[\]:@]*)(:[0-9]*)?\Z")
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -85,6 +86,8 @@ def _parse(text: str) -> Target:
         raise ValueError("neither http nor https")
     if "@" in parts.netloc:
         raise ValueError("a user name or password in it")
+    if not _PLACE.match(parts.netloc):
+        raise ValueError("neither HOST nor HOST:PORT")
     port = _PORTS[parts.scheme] if parts.port is None else parts.port
     if port == 0:
         raise ValueError("port 0")

@@ -91,12 +91,12 @@ class Wire:
 class _WholeHead(http.client.HTTPResponse):
     """http.client takes the end of a connection for the end of a head, and half a head for a whole one. Not here."""
 
-    def begin(self) -> None:
+    def begin(self, *some: Any, **named: Any) -> None:
         buffer = self.fp
         lines: Any = _Lines(buffer)
         self.fp = lines  # of which `begin` reads lines only
         try:
-            super().begin()
+            super().begin(*some, **named)
         finally:
             self.fp = buffer
         if lines.last not in (b"\r\n", b"\n"):
