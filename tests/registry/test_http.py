@@ -23,8 +23,9 @@ from http_kit import (
     server,
 )
 
-from samara.registry.http import Answer, HttpClient, HttpError, HttpFailure
+from samara.registry.http import Answer, HttpClient, HttpError, HttpFailure, Proxies
 from samara.schemas.errors import UsageError
+from samara.schemas.networks import NetworkPolicy
 
 SIZE = len(DATA)
 
@@ -392,9 +393,6 @@ def test_a_name_server_that_is_silent_is_given_up_in_time() -> None:
         over.wait(30)
         return ["127.0.0.1"]
 
-    from samara.registry.http import Proxies
-    from samara.schemas.networks import NetworkPolicy
-
     with HttpClient(NetworkPolicy(), proxies=Proxies(), resolve=resolve) as web:
         url = "http://mirror.example/"
         assert kind(lambda: web.get(url, vouched=True, connect_timeout=PATIENCE)) is HttpFailure.NAME
@@ -541,11 +539,8 @@ def test_close_ends_whatever_waits(where: str) -> None:
 
     def resolve(host: str, port: int) -> list[str]:
         waiting.set()
-        over.wait(30)
+        over.wait(600)
         return []
-
-    from samara.registry.http import Proxies
-    from samara.schemas.networks import NetworkPolicy
 
     over = threading.Event()
     errors: list[HttpError] = []
