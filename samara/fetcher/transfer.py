@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 
 from samara.fetcher.blocks import BadBlock, BlockChecker, whole_digest
 from samara.fetcher.carrier import Carrier
@@ -132,8 +133,21 @@ class Transfer:
         self._prefix = 0
         self._claim_leaves()
 
-    def start(self, carrier: Carrier, now: float) -> None:
-        """Begin to fetch what is missing; check blocks that are here but unproven."""
+    def call_anew(self, carrier: Carrier, now: float) -> None:
+        """Everybody is silent: go on under another peer id, with what has come.
+
+        Who still has our last connection, dead without knowing it, would hang up on a second one of the same id.
+        """
+        if self.state is State.FETCHING and self._idle():
+            begun = carrier.unfinished(self.name)
+            carrier.remove(self.name)
+            self._pool.remove(self.name)
+            self.start(carrier, now, begun=begun)
+
+    def start(
+        self, carrier: Carrier, now: float, *, begun: Mapping[int, Sequence[bool]] = MappingProxyType({})
+    ) -> None:
+        """Begin to fetch what is missing; check blocks that are here but unproven. `begun`: leaves that came before."""
         self._saved_at = now
         self.state = State.FETCHING
         for index in self._coverage.complete:
@@ -149,7 +163,7 @@ class Transfer:
             self._torrent.canonical,
             self._partial.data,
             self._coverage.have.as_list(),
-            leaves={piece: leaves for piece, leaves in self._leaves.items() if piece not in self._have},
+            leaves={piece: leaves for piece, leaves in {**begun, **self._leaves}.items() if piece not in self._have},
             first=first,
             in_order=self._in_order,
         )
@@ -438,7 +452,7 @@ class Transfer:
         if removed or found.st_size < self._grown:
             self._disk_failed = True  # what was finished may be gone: claim no more
             raise StoreError(
-                f"{self._partial.data} was {'removed' if removed else 'cut short'} while it was being written",
+                f"{self._partial.data} was {'removed' if removed else 'cut short'} by somebody else",
                 next_step="leave it alone, and run the same command again",
             )
         self._grown = found.st_size

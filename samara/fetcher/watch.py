@@ -134,7 +134,7 @@ class Watch:
             self._patience *= 2
             for transfer in fetching:
                 if transfer.peers:
-                    self._lost_all(carrier.reconnect(transfer.name, self._peers))
+                    transfer.call_anew(carrier, now)
         alone = [transfer for transfer in fetching if transfer.peers == 0]
         if not alone:
             self._alone_since = now

@@ -73,6 +73,7 @@ _FOUND: tuple[tuple[int, Found], ...] = (
     (lt.peer_info.pex, "exchange"),
     (lt.peer_info.lsd, "lan"),
 )
+_WRITTEN = 3  # block_info::finished, which the binding has no name for
 _BLOCKED = 1  # in libtorrent's address filter
 _USUAL, _TOP = 4, 7  # libtorrent's priorities of pieces
 
@@ -210,6 +211,15 @@ class Swarm:
         asked = {int(entry["piece_index"]) for entry in self._handles[name].get_download_queue()}
         return frozenset(asked.union(self.pieces(name)))
 
+    def unfinished(self, name: str) -> Mapping[int, Sequence[bool]]:
+        """Of pieces that have come in part: which of their 16 KiB are in the file."""
+        found = {}
+        for entry in self._handles[name].get_download_queue():
+            there = [block["state"] == _WRITTEN for block in entry["blocks"]]
+            if any(there):
+                found[int(entry["piece_index"])] = there
+        return found
+
     def add_piece(self, name: str, piece: int, data: bytes) -> None:
         """A piece that came by another way, whole and right: answered by PieceFinished, and given to peers too."""
         self._handles[name].add_piece(piece, data, 0)
@@ -276,11 +286,6 @@ class Swarm:
         self._handles[name].resume()
         self._dht.announce(name, self._handles[name])
         return lost
-
-    def reconnect(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
-        """Let go of every connection of a torrent and call again. Returns what `connect` does."""
-        self._handles[name].pause()
-        return self.begin(name, peers)
 
     def __contains__(self, name: object) -> bool:
         """Whether a torrent of that name is in this session."""

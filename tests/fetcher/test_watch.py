@@ -34,10 +34,6 @@ class NotingSwarm:
         self.asked.append("begin")
         return self.unresolved
 
-    def reconnect(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
-        self.asked.append("reconnect")
-        return self.unresolved
-
     def allow_utp(self) -> None:
         self.asked.append("utp")
 
@@ -51,6 +47,10 @@ class StillTransfer:
     done_bytes: int = 0
     peers: int = 0
     ledger: SourceLedger = field(default_factory=SourceLedger)
+    called_anew: int = 0
+
+    def call_anew(self, _carrier: object, _now: float) -> None:
+        self.called_anew += 1
 
 
 def watching(*, nobody_else: bool = False) -> tuple[Watch, NotingSwarm, StillTransfer]:

@@ -107,8 +107,8 @@ class Direct:
         """Nobody is told of anybody."""
         return {}
 
-    def reconnect(self, _name: str, _peers: Iterable[tuple[str, int]]) -> dict[str, str]:
-        """There is nobody to call."""
+    def unfinished(self, _name: str) -> Mapping[int, Sequence[bool]]:
+        """Pieces come whole."""
         return {}
 
     def pieces(self, name: str) -> tuple[int, ...]:
