@@ -587,6 +587,15 @@ def test_and_not_after_one_that_was_left(web: HttpClient) -> None:
         assert there.connections == 3
 
 
+def test_and_not_after_one_that_was_left_while_nothing_came(web: HttpClient) -> None:
+    """Or the rest of the old body would be taken for the head of the next answer."""
+    with server(half_a_body) as there:
+        for _ in range(2):
+            with web.get(there.url, vouched=True, stall_timeout=PATIENCE) as answer:
+                assert answer.readinto(bytearray(1000)) > 0
+        assert there.connections == 2
+
+
 def test_a_kept_connection_that_the_server_closed_is_replaced_without_a_failure(web: HttpClient) -> None:
     """Seen closed, or closed at the very moment when the next request arrives."""
     for polite in (True, False):

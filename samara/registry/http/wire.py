@@ -47,8 +47,6 @@ class Wire:
             with self.guard.within(timeout):
                 self._connection.request("GET", path, headers=headers, preload_content=False, decode_content=False)
                 self._response = self._connection.getresponse()
-            if self.guard.ended is not None:
-                raise TimeoutError("ended meanwhile")
         except _ANSWERS_BADLY as error:
             silent = isinstance(error, TimeoutError)
             raise WireError(_text(error), silent=silent, unheard=isinstance(error, ConnectionError)) from None
