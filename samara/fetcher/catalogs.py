@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from samara.registry.trust.catalog_client import CatalogClient, CatalogState, EquivocationError
 from samara.registry.trust.known import KnownCatalogs
@@ -21,6 +21,9 @@ from samara.registry.trust.updater import ExpiredCatalogError
 from samara.registry.web import UrlSource, is_url
 from samara.schemas.errors import NetworkError, NotFoundError, SamaraError, TrustError, UsageError
 from samara.schemas.events import Note, OnEvent, Warned, ignore
+
+if TYPE_CHECKING:
+    from samara.registry.http import HttpClient
 
 DHT_SOURCE = "dht:"  # as a configured source
 
@@ -39,21 +42,24 @@ class Finder(Protocol):
 class Asking:
     """Whom to ask, and how to take the answers. `sources`: beside the pin's own. `finder`: made only when needed.
 
-    `by_digest`: an expired catalog will do too, and is not kept: it decides nothing, but may say where things lie.
+    `client`: for web servers, made when needed; else one without restrictions. `by_digest`: an expired catalog will do
+    too, and is not kept: it decides nothing, but may say where things lie.
     """
 
     now: datetime
     sources: tuple[str, ...] = ()
     finder: Callable[[], Finder] | None = None
+    client: Callable[[], HttpClient] | None = None
     allow_stale: bool = False
     by_digest: bool = False
     on_event: OnEvent = ignore
 
 
-def open_source(text: str) -> MetadataSource:
+def open_source(text: str, asking: Asking | None = None) -> MetadataSource:
     """A configured source: http(s) URL or folder. Raises UsageError."""
     if is_url(text):
-        return UrlSource(text)
+        make = None if asking is None else asking.client
+        return UrlSource(text, client=None if make is None else make())
     if "://" in text or text.startswith("dht:"):
         raise UsageError("not a source of catalogs", expected="http(s) URL or folder", actual=repr(text[:120]))
     return FolderSource(Path(text).expanduser().absolute())
@@ -119,7 +125,7 @@ def _sources(
         if text.startswith(DHT_SOURCE):
             continue
         try:
-            yield open_source(text)
+            yield open_source(text, asking)
         except SamaraError as problem:
             problems.append(problem)
 

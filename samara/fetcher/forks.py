@@ -56,7 +56,7 @@ def sync(home: Home, publisher: Publisher, asking: Asking) -> CatalogState | Non
 def _sources(home: Home, publisher: Publisher, asking: Asking) -> tuple[MetadataSource, ...]:
     pin = TrustFolder(home.trust).find(publisher.identity)
     texts = dict.fromkeys((*asking.sources, *(() if pin is None else pin.sources)))
-    sources = [open_source(text) for text in texts if not text.startswith(DHT_SOURCE)]
+    sources = [open_source(text, asking) for text in texts if not text.startswith(DHT_SOURCE)]
     if any(text.startswith(DHT_SOURCE) for text in texts) and asking.finder is not None:
         try:
             sources.append(asking.finder().source(publisher.identity, publisher.chain))

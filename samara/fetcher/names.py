@@ -145,7 +145,7 @@ def _from_sources(pin: Pin, manifest: str, asking: Asking) -> ReleaseBundle | No
         if text.startswith(DHT_SOURCE):
             continue
         try:
-            data = read_whole(open_source(text), name, MAX_SMALL_FILE)
+            data = read_whole(open_source(text, asking), name, MAX_SMALL_FILE)
             bundle = None if data is None else unpack_release_object(data)
         except SamaraError as problem:
             asking.on_event(Note(message=str(problem)))

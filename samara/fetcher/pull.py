@@ -138,6 +138,7 @@ def pull(
             now=datetime.now(UTC),
             sources=options.sources,
             finder=session.finder if options.can_ask_peers else None,
+            client=session.client,
             allow_stale=options.allow_stale,
             on_event=on_event,
         )

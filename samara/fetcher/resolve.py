@@ -33,7 +33,7 @@ def resolve(home: Home, source: str, asking: Asking | None = None) -> Resolved:
     if is_magnet(source):
         return _alone(by_magnet(home, source, asking), known, on_event)
     if is_url(source) or is_release_file(source):
-        return _alone(read_bundle(source), known, on_event)
+        return _alone(read_bundle(source, asking), known, on_event)
     reference = parse_reference(source)
     if asking is not None and reference.manifest is None:
         return by_name(home, reference, known, asking)
@@ -55,9 +55,12 @@ def is_release_file(source: str) -> bool:
     return source.endswith(SUFFIX) or not looks_like_reference(source) or os.path.isfile(source)  # noqa: PTH113
 
 
-def read_bundle(source: str) -> ReleaseBundle:
+def read_bundle(source: str, asking: Asking | None = None) -> ReleaseBundle:
     """The unproven parts of a `.samara` file or URL. Raises NotFoundError, UsageError, NetworkError, MalformedError."""
-    return unpack_release(download(source) if is_url(source) else _read_file(Path(source)))
+    if not is_url(source):
+        return unpack_release(_read_file(Path(source)))
+    make = None if asking is None else asking.client
+    return unpack_release(download(source, client=None if make is None else make()))
 
 
 def _alone(bundle: ReleaseBundle, known: KnownCatalogs, on_event: OnEvent) -> Resolved:

@@ -186,14 +186,14 @@ class Swarm:
         parameters.flags |= lt.torrent_flags.paused
         if in_order:
             parameters.flags |= lt.torrent_flags.sequential_download
-        if first:
+        elif first:  # of pieces with the highest priority libtorrent takes the rarest first, not the lowest
             parameters.piece_priorities = [_TOP if n in first else _USUAL for n in range(len(have))]
         # also when all are False: without it libtorrent would first check a file that is already there, and a torrent
         # that waits for `begin` never gets to that
         parameters.have_pieces = list(have)
         parameters.unfinished_pieces = {piece: list(there) for piece, there in leaves.items()}
         name = self._add(parameters)
-        self._first[name] = first
+        self._first[name] = range(0) if in_order else first
         return name
 
     def hold_back(self, name: str, pieces: Iterable[int]) -> None:
