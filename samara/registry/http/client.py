@@ -134,6 +134,8 @@ class HttpClient:
     ) -> tuple[Wire, int, dict[str, str], _Key]:
         from samara.registry.http.wire import WireError
 
+        if self._closed:
+            raise HttpError(f"{target.url}: the client was closed", kind=HttpFailure.BROKEN)
         proxy = self._proxies.proxy_for(target)
         self._dialler.judge(target, proxy, vouched=vouched)
         key = (target.scheme, target.host, target.port, proxy)
