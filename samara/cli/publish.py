@@ -24,6 +24,8 @@ from samara.schemas.errors import ExitCode
         "samara publish tiny-q8_0.gguf --as acme/tiny:q8_0\n"
         "samara publish model.gguf mmproj.gguf LICENSE --as acme/vision:q4_k_m \\\n"
         "    --license Apache-2.0\n"
+        "samara publish ./all-minilm --as acme/all-minilm:v2\n"
+        "samara publish athens.gguf --as acme/athens:v1 --base-model acme/tiny:q8_0\n"
         "samara publish tiny.gguf --as acme/tiny:f16 \\\n"
         "    --mirror https://example.org/models/ -o tiny.samara"
     ),
@@ -36,14 +38,16 @@ from samara.schemas.errors import ExitCode
         ExitCode.STORE,
     ),
 )
-@click.argument("files", nargs=-1, required=True, type=click.Path(readable=False, path_type=Path), metavar="FILE...")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(readable=False, path_type=Path), metavar="FILE|DIR..."
+)
 @click.option("--as", "reference", required=True, metavar="PUBLISHER/MODEL:TAG", help="The name to publish under.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where the .samara file goes.")
 @click.option("--mirror", "mirrors", multiple=True, metavar="URL", help="An HTTP copy; ending in / a folder of copies.")
 @click.option("--license", "licence", metavar="SPDX", help="SPDX licence expression.")
 @click.option("--description", metavar="TEXT", help="What people should know.")
 @click.option("--upstream", metavar="REPO[@COMMIT]", help="What it was converted from.")
-@click.option("--base-model", metavar="NAME", help="For adapters: the model they are for.")
+@click.option("--base-model", metavar="REF|NAME", help="For adapters: the model they are for.")
 @click.option("--offline", is_flag=True, help="Don't ask whether another machine has published meanwhile.")
 @asking_options
 def command(
@@ -61,8 +65,9 @@ def command(
 ) -> None:
     """Hash, describe and sign FILEs where they lie, list them in the catalog, and write a .samara file to pull by.
 
-    Each file is read once and never copied. Publishing the same files again changes nothing. Sources of the catalog
-    (samara trust sources) are asked first: two machines that publish as one must not contradict each other.
+    Of a DIR all files in it, by their paths in it; not what is hidden. Each file is read once and never copied.
+    Publishing the same files again changes nothing. Sources of the catalog (samara trust sources) are asked first: two
+    machines that publish as one must not contradict each other.
     """
     from samara.fetcher.forks import require_newest
     from samara.registry.trust.publishers import load_publisher

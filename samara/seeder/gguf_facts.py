@@ -42,9 +42,11 @@ MAX_TENSOR_NAME_BYTES: Final = 128  # llama.cpp 64, stable-diffusion.cpp 128
 MAX_NESTING: Final = 4
 NESTED_ARRAY_STEPS: Final = 16  # an array within an array costs us about as much as so many strings
 MAX_ARCHITECTURE_BYTES: Final = 64
+MAX_TYPE_BYTES: Final = 32  # the longest word in use has 8
 
 ARCHITECTURE: Final = "general.architecture"
 ALIGNMENT: Final = "general.alignment"
+TYPE: Final = "general.type"
 FILE_TYPE: Final = "general.file_type"
 CHAT_TEMPLATE: Final = "tokenizer.chat_template"
 CONTEXT_LENGTH: Final = ".context_length"
@@ -57,13 +59,15 @@ _NEWER: Final = "a newer version of samara may know it"
 class Shape(NamedTuple):
     """How to cut one file, and what is known of it.
 
-    `warning` says why a file that claims to be GGUF is cut as if it weren't; otherwise it is None.
+    `warning` says why a file that claims to be GGUF is cut as if it weren't; otherwise it is None. `kind`: what a GGUF
+    says it is (`general.type`), as "model", "adapter" or "mmproj"; None if it doesn't say.
     """
 
     layout: Layout
     block_sizes: tuple[int, ...]
     facts: GgufFacts | None
     warning: str | None
+    kind: str | None = None
 
     @property
     def claims_gguf(self) -> bool:
@@ -80,11 +84,11 @@ def describe(file: BinaryIO, size: int) -> Shape:
     if not claims_gguf(file):
         return Shape(Layout.FIXED, fixed_blocks(size), None, None)
     try:
-        header, facts = read_gguf(file, size)
+        header, facts, kind = _read(file, size, WINDOW)
     except MalformedError as error:
         warning = f"starts like a GGUF but is not one that can be read, so it is cut by {Layout.FIXED}: {error}"
         return Shape(Layout.FIXED, fixed_blocks(size), None, warning)
-    return Shape(Layout.GGUF, gguf_blocks(header, size), facts, None)
+    return Shape(Layout.GGUF, gguf_blocks(header, size), facts, None, kind)
 
 
 def claims_gguf(file: BinaryIO) -> bool:
@@ -99,6 +103,11 @@ def read_gguf(file: BinaryIO, size: int, *, window: int = WINDOW) -> tuple[GgufH
     Raises MalformedError, saying what was expected and found, for anything that breaks the format or our limits;
     OSError if the file can't be read. `window` (at least 1,024 bytes) is how much is read at once.
     """
+    header, facts, _kind = _read(file, size, window)
+    return header, facts
+
+
+def _read(file: BinaryIO, size: int, window: int) -> tuple[GgufHeader, GgufFacts, str | None]:
     cursor = Cursor(file, size, window)
     version = _read_version(cursor)
     cursor.where = "counts"
@@ -118,7 +127,9 @@ def read_gguf(file: BinaryIO, size: int, *, window: int = WINDOW) -> tuple[GgufH
         data_at=data_at,
         tensors=_place_tensors(infos, data_at, size),
     )
-    return header, _facts(known, infos)
+    kind = known.get(TYPE)
+    assert not isinstance(kind, int)
+    return header, _facts(known, infos), kind
 
 
 # What the header says that we use: integers and text as they are, of a chat template its length.
@@ -162,6 +173,8 @@ def _read_keys(cursor: Cursor, count: int) -> tuple[tuple[KeySpan, ...], _Known]
         kind = cursor.value_type()
         if key == ARCHITECTURE:
             known[key] = _read_architecture(cursor, kind)
+        elif key == TYPE and kind is ValueType.STRING:
+            _read_type(cursor, known)
         elif key == CHAT_TEMPLATE:
             _require_string(cursor, kind)
             known[key] = length = cursor.u64()
@@ -181,6 +194,17 @@ def _read_architecture(cursor: Cursor, kind: ValueType) -> str:
     if not name.isprintable():
         raise MalformedError(f"GGUF {cursor.where}: not a name", actual=repr(name))
     return name
+
+
+def _read_type(cursor: Cursor, known: _Known) -> None:
+    """Note the type if it is a word. Whatever it is, it decides nothing about how the file is cut."""
+    length = cursor.u64()
+    if length > MAX_TYPE_BYTES:
+        cursor.skip(length)
+        return
+    word = cursor.take(length)
+    if word.isalpha():
+        known[TYPE] = word.decode("ascii")
 
 
 def _require_string(cursor: Cursor, kind: ValueType) -> None:

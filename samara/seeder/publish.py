@@ -29,6 +29,7 @@ from samara.registry.sweep import sweep, sweep_folder
 from samara.registry.trust.files import time_text
 from samara.registry.trust.keys import AskPassphrase, SecretKey
 from samara.registry.trust.own_catalog import listing, own_catalog, update_catalog
+from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.publishers import Publisher
 from samara.registry.trust.signing import verify_envelope
 from samara.schemas.bittorrent import piece_length_for
@@ -39,7 +40,6 @@ from samara.schemas.errors import IntegrityError, NotFoundError, TrustError, Usa
 from samara.schemas.events import HashProgress, Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import (
     INLINE_LIMIT,
-    MAX_FILES,
     BlockEntry,
     FileEntry,
     Predicate,
@@ -49,10 +49,9 @@ from samara.schemas.manifest import (
     Role,
     TorrentEntry,
     build_payload,
-    check_path,
     parse_manifest,
 )
-from samara.schemas.references import Reference
+from samara.schemas.references import Reference, looks_like_reference, parse_reference
 from samara.schemas.release_file import (
     SUFFIX,
     ZSTD_MAGIC,
@@ -63,14 +62,18 @@ from samara.schemas.release_file import (
 from samara.schemas.stamps import Stamp
 from samara.seeder.gguf_facts import describe
 from samara.seeder.hashing import FileHashes, hash_file, open_source
+from samara.seeder.release_files import SourceFile, collect, role_of
 from samara.seeder.torrent import build_torrent
 
-_TOKENIZER_NAMES = ("tokenizer", "vocab", "merges", "special_tokens")
+INLINE_TOTAL = 4 << 20  # bytes of all inline files of one release: a manifest is fetched whole, and held in memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """What people write about a release, and where plain HTTP copies of it lie."""
+    """What people write about a release, and where plain HTTP copies of it lie.
+
+    `base_model`: for adapters; a reference, as people here write it, or any name.
+    """
 
     license: str | None = None
     description: str | None = None
@@ -121,7 +124,7 @@ def publish(
     check_newest: Callable[[], None] = _nothing_to_check,
     on_event: OnEvent = ignore,
 ) -> Published:
-    """Publish `files` as one release under `reference`, signed by `publisher`.
+    """Publish `files`, and what is in folders among them, as one release under `reference`, signed by `publisher`.
 
     The release's name in the publisher's catalog changes last. `now` stamps the manifest (SOURCE_DATE_EPOCH, then the
     clock, when None); `ask` is called for a passphrase if the online key has one; `check_newest` raises if somebody
@@ -129,12 +132,13 @@ def publish(
     IntegrityError (a file changed while it was read), TrustError, StoreError or DiskFullError.
     """
     started = time.monotonic()
-    names = _names(files)
-    mirrors = _mirrors(names, description.mirrors)
+    sources = collect(files, on_event=on_event)
+    mirrors = _mirrors([one.path for one in sources], description.mirrors)
     if reference.tag is None:
         raise UsageError(
             "publish under a tag, not under a digest", expected="publisher/model:tag", actual=str(reference)
         )
+    description = replace(description, base_model=_portable(home, publisher, description.base_model))
     words = _words(reference.model, reference.tag, publisher, description, time_text(publishing_time(now)), mirrors)
     target = output or Path.cwd() / f"{reference.model}-{reference.tag}{SUFFIX}"
     _check_target(target)
@@ -143,9 +147,10 @@ def publish(
     check_newest()
     keys = publisher.online_keys(ask)  # a wrong passphrase should be noticed before a terabyte is hashed
     with Index.open(home) as index:
-        hashed = [
-            _hash(source, name, mirrors[name], on_event) for source, name in zip(files, names, strict=True)
-        ]  # fmt: skip
+        hashed = _hash_all(sources, mirrors, on_event)
+        roles = {item.entry.role for item in hashed}
+        if Role.ADAPTER in roles and Role.WEIGHTS not in roles and description.base_model is None:
+            on_event(Warned(message="an adapter without its base: say which model it is for with --base-model"))
         predicate = words.model_copy(
             update={
                 "version": _next_version(index, publisher, reference.model),
@@ -256,6 +261,21 @@ def _words(
         raise UsageError(f"{name}: {message}", next_step="see: samara publish --help") from None
 
 
+def _portable(home: Home, publisher: Publisher, base_model: str | None) -> str | None:
+    """A base model as the manifest names it: portable if it is a reference to somebody known here, else as it is told.
+
+    Another machine's `acme` may be somebody else.
+    """
+    if base_model is None or not looks_like_reference(base_model):
+        return base_model
+    reference = parse_reference(base_model)
+    if reference.by_identity:
+        return str(reference)
+    pin = TrustFolder(home.trust).find(reference.publisher)
+    known = publisher.identity if reference.publisher == publisher.name else None if pin is None else pin.identity
+    return base_model if known is None else str(replace(reference, publisher=known, by_identity=True))
+
+
 def _check_target(target: Path) -> None:
     """Before anything is hashed: the release file has a folder, and writes over nothing but another release file."""
     if not target.parent.is_dir():
@@ -276,26 +296,6 @@ def _require_writable(folder: Path) -> None:
         probe.unlink()
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """The files' paths inside the release: their base names, which must differ."""
-    if not 1 <= len(files) <= MAX_FILES:
-        raise UsageError("publish at least one file", expected=f"1…{MAX_FILES}", actual=len(files))
-    names = []
-    for file in files:
-        try:
-            os.fsencode(file).decode("utf-8")
-            names.append(check_path(file.name))
-        except (ValueError, UnicodeError) as error:
-            raise UsageError(f"can't publish a file named {file.name!r}: {error}", next_step="rename it") from None
-    folded = [name.casefold() for name in names]
-    twice = next((name for name in names if folded.count(name.casefold()) > 1), None)
-    if twice is not None:
-        raise UsageError(
-            f"two files are named {twice}", next_step="rename one: names in a release differ by more than case"
-        )
-    return names
-
-
 def _mirrors(names: Sequence[str], urls: Sequence[str]) -> dict[str, list[str]]:
     """Each file's mirror URLs. A URL ending in / is a folder; any other is the one file itself."""
     from urllib.parse import quote
@@ -311,7 +311,19 @@ def _mirrors(names: Sequence[str], urls: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _hash(source: Path, name: str, mirrors: list[str], on_event: OnEvent) -> _HashedFile:
+def _hash_all(
+    sources: Sequence[SourceFile], mirrors: dict[str, list[str]], on_event: OnEvent
+) -> list[_HashedFile]:  # fmt: skip
+    """Small files travel inline, as many as fit: the manifest has to be fetched before anything else."""
+    hashed = []
+    room = INLINE_TOTAL
+    for one in sources:
+        hashed.append(_hash(one.source, one.path, mirrors[one.path], on_event, inline_limit=min(room, INLINE_LIMIT)))
+        room -= hashed[-1].hashes.size if hashed[-1].torrent is None else 0
+    return hashed
+
+
+def _hash(source: Path, name: str, mirrors: list[str], on_event: OnEvent, *, inline_limit: int) -> _HashedFile:
     # One descriptor for header and hashing: what is described is what is hashed, even if the name moves meanwhile.
     with open_source(source) as file:
         size = os.fstat(file.fileno()).st_size
@@ -322,7 +334,7 @@ def _hash(source: Path, name: str, mirrors: list[str], on_event: OnEvent) -> _Ha
             source, shape.block_sizes, fd=file.fileno(), on_progress=reporting(HashProgress, name, size, on_event)
         )  # fmt: skip
     inline = None
-    if hashes.size <= INLINE_LIMIT:
+    if hashes.size <= inline_limit:
         data = source.read_bytes()
         if len(data) != hashes.size or stamp_at(source) != hashes.stamp:
             raise IntegrityError(f"{source} changed while it was read", next_step="publish again once it holds still")
@@ -333,7 +345,7 @@ def _hash(source: Path, name: str, mirrors: list[str], on_event: OnEvent) -> _Ha
     entry = FileEntry(
         path=name,
         size=hashes.size,
-        role=_role(name, is_gguf=shape.facts is not None),
+        role=role_of(name, kind=shape.kind, architecture=None if shape.facts is None else shape.facts.architecture),
         layout=shape.layout,
         blocks=[BlockEntry(size=length, b3=b3_text(digest)) for length, digest in hashes.blocks],
         torrent=None
@@ -387,19 +399,6 @@ def _still_the_same(hashed: Sequence[_HashedFile]) -> None:
         now: Stamp | None = stamp_at(item.source)
         if now != item.hashes.stamp:
             raise IntegrityError(f"{item.source} changed while the release was made", next_step="publish again")
-
-
-def _role(name: str, *, is_gguf: bool) -> Role:
-    lower = name.lower()
-    if is_gguf or lower.endswith((".safetensors", ".bin", ".pt", ".pth", ".onnx")):
-        if "mmproj" in lower:
-            return Role.PROJECTOR
-        return Role.ADAPTER if "lora" in lower or "adapter" in lower else Role.WEIGHTS
-    if lower.startswith(_TOKENIZER_NAMES):
-        return Role.TOKENIZER
-    if lower.startswith(("licen", "copying", "notice")):
-        return Role.LICENCE
-    return Role.CONFIG if lower.endswith((".json", ".jinja", ".yaml", ".toml")) else Role.OTHER
 
 
 def _distinct(release: Release) -> list[ReleaseFile]:

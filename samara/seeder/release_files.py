@@ -1,7 +1,7 @@
 """Which files a release has, by what name each, and what each is for. Reads names and folders, no file's bytes.
 
-    collect([Path("tiny.gguf"), Path("whisper/")])   a file by its name, a folder's files by their paths in it
-    role_of("adapter_model.safetensors")             what a file is for
+collect([Path("tiny.gguf"), Path("whisper/")])   a file by its name, a folder's files by their paths in it
+role_of("adapter_model.safetensors")             what a file is for
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from samara.schemas.errors import UsageError, cannot_read
 from samara.schemas.events import Note, OnEvent, Warned, ignore
 from samara.schemas.file_sets import require_complete
 from samara.schemas.manifest import MAX_FILES, Role, check_path
+from samara.schemas.release_file import SUFFIX
 
 _TOKENIZER_NAMES = ("tokenizer", "vocab", "merges", "special_tokens", "added_tokens", "spiece", "sentencepiece")
 _LICENCE_NAMES = ("licen", "copying", "notice")
@@ -29,7 +30,8 @@ _ROLES_BY_KIND = {
     "imatrix": Role.OTHER,
     "dataset": Role.OTHER,
 }
-_PROJECTOR_ARCHITECTURE = "clip"  # what projectors called themselves before general.type
+_NAMED = 8  # files that a message names
+_PROJECTOR_ARCHITECTURE = "clip"  # whatever their type says: older ones say "model", or "clip-vision"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,17 +45,19 @@ class SourceFile:
 def collect(named: Sequence[Path], *, on_event: OnEvent = ignore) -> tuple[SourceFile, ...]:
     """The files of a release, from what somebody named: files, and folders with all that is in them.
 
-    What is hidden in a folder (`.git`, `.cache`) stays out, and so does an empty file, with a warning. Links to files
-    are followed, links to folders are not. Raises UsageError for a name that can't travel, for two files with one name,
-    for an incomplete set and for more files than a release may have; NotFoundError for what isn't there.
+    What is hidden in a folder (`.git`, `.cache`) stays out, and so do release files and, with a warning, empty files.
+    Links to files are followed, links to folders are refused. Raises UsageError for a name that can't travel, for two
+    files with one name, for an incomplete set and for more files than a release may have; NotFoundError for what isn't
+    there.
     """
     found: list[SourceFile] = []
     for path in named:
         try:
             is_folder = stat.S_ISDIR(path.stat().st_mode)
         except OSError as error:
+            _checked(path.name)  # a name that can't travel is the first thing to say
             raise cannot_read(path, error) from None
-        found += _in_folder(path, on_event) if is_folder else [SourceFile(source=path, path=_checked(path, path.name))]
+        found += _in_folder(path, on_event) if is_folder else [SourceFile(source=path, path=_checked(path.name))]
         if len(found) > MAX_FILES:
             break
     if not 1 <= len(found) <= MAX_FILES:
@@ -68,10 +72,10 @@ def collect(named: Sequence[Path], *, on_event: OnEvent = ignore) -> tuple[Sourc
 
 def role_of(path: str, *, kind: str | None = None, architecture: str | None = None) -> Role:
     """What a file is for. `kind`, `architecture`: of a GGUF, what its header says; that counts for more than a name."""
-    if kind in _ROLES_BY_KIND:
-        return _ROLES_BY_KIND[kind]
     if architecture == _PROJECTOR_ARCHITECTURE:
         return Role.PROJECTOR
+    if kind in _ROLES_BY_KIND:
+        return _ROLES_BY_KIND[kind]
     name = path.rpartition("/")[2].lower()
     if architecture is not None or name.endswith(_WEIGHTS_ENDINGS):
         if "mmproj" in name:
@@ -85,19 +89,20 @@ def role_of(path: str, *, kind: str | None = None, architecture: str | None = No
 
 
 def _in_folder(folder: Path, on_event: OnEvent) -> list[SourceFile]:
-    found, hidden = [], []
+    found, left_out = [], []
     for source, is_hidden in _walk(folder):
         inner = source.relative_to(folder).as_posix()
-        if is_hidden:
-            hidden.append(inner)
+        if is_hidden or inner.endswith(SUFFIX):
+            left_out.append(inner)
         elif source.is_file() and source.stat().st_size == 0:
             on_event(Warned(message=f"{inner} is empty and stays out of the release"))
         else:
-            found.append(SourceFile(source=source, path=_checked(source, inner)))
+            found.append(SourceFile(source=source, path=_checked(inner)))
     if not found:
         raise UsageError(f"{folder} is a folder without files to publish", next_step="name files, or another folder")
-    if hidden:
-        on_event(Note(message=f"hidden, not published: {', '.join(sorted(hidden)[:8])}{', …' if hidden[8:] else ''}"))
+    if left_out:
+        names = ", ".join(sorted(left_out)[:_NAMED]) + (", …" if len(left_out) > _NAMED else "")
+        on_event(Note(message=f"not part of the release: {names}"))
     return sorted(found, key=lambda one: one.path)
 
 
@@ -126,12 +131,12 @@ def _walk(folder: Path) -> Iterator[tuple[Path, bool]]:
             return
 
 
-def _checked(source: Path, path: str) -> str:
+def _checked(path: str) -> str:
     try:
         os.fsencode(path).decode("utf-8")
         return check_path(path)
     except (ValueError, UnicodeError) as error:
-        raise UsageError(f"can't publish a file named {path!r}: {error}", next_step=f"rename {str(source)!r}") from None
+        raise UsageError(f"can't publish a file named {path!r}: {error}", next_step="rename it") from None
 
 
 def _require_different(files: Sequence[SourceFile]) -> None:

@@ -36,7 +36,7 @@ from samara.schemas.gguf import GgufFacts, GgufHeader
 from samara.schemas.gguf_constants import TENSOR_TYPES, ValueType
 from samara.schemas.layouts import Layout, fixed_blocks
 from samara.seeder.gguf_cursor import MAX_STEPS
-from samara.seeder.gguf_facts import MAX_KEYS, MAX_TENSORS, claims_gguf, describe, read_gguf
+from samara.seeder.gguf_facts import MAX_KEYS, MAX_TENSORS, Shape, claims_gguf, describe, read_gguf
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -360,12 +360,12 @@ class TestAnyFile:
     def test_a_file_without_the_magic_is_cut_by_fixed_and_that_is_no_news(self, content: bytes) -> None:
         assert not claims_gguf(io.BytesIO(content))
         shape = describe(io.BytesIO(content), len(content))
-        assert shape == (Layout.FIXED, fixed_blocks(len(content)), None, None)
+        assert shape == (Layout.FIXED, fixed_blocks(len(content)), None, None, None)
 
     @pytest.mark.parametrize("case", [case for case, (model, _) in MALFORMED.items() if model.startswith(b"GGUF")])
     def test_a_malformed_gguf_is_cut_by_fixed_and_says_so(self, case: str) -> None:
         model, message = MALFORMED[case]
-        layout, sizes, facts, warning = describe(io.BytesIO(model), len(model))
+        layout, sizes, facts, warning, _kind = describe(io.BytesIO(model), len(model))
         assert (layout, sizes, facts) == (Layout.FIXED, fixed_blocks(len(model)), None)
         assert warning is not None
         assert "cut by fixed-4MiB-v1" in warning
@@ -409,7 +409,7 @@ class TestFuzz:
     def test_any_damage_is_read_or_refused_within_a_few_megabytes(self, model: bytes) -> None:
         tracemalloc.start()
         try:
-            layout, sizes, facts, warning = describe(io.BytesIO(model), len(model))
+            layout, sizes, facts, warning, _kind = describe(io.BytesIO(model), len(model))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -431,3 +431,34 @@ class TestFuzz:
         tracemalloc.stop()
         assert (len(header.keys), len(header.tensors)) == (MAX_KEYS, MAX_TENSORS)
         assert peak < 10_000_000
+
+
+class TestWhatAFileSaysItIs:
+    def shape(self, *keys: tuple[str, bytes]) -> Shape:
+        model = gguf_bytes(keys, [tensor("t", bytes(100_000))])
+        shape = describe(io.BytesIO(model), len(model))
+        assert shape.layout is Layout.GGUF
+        other = model.replace(b"general.type", b"general.typo")
+        assert shape.block_sizes == describe(io.BytesIO(other), len(other)).block_sizes, "it decides no cut"
+        return shape
+
+    @pytest.mark.parametrize("word", ["model", "adapter", "mmproj"])
+    def test_is_read(self, word: str) -> None:
+        assert self.shape(("general.type", text(word)), ("a", uint32(1))).kind == word
+
+    @pytest.mark.parametrize(
+        "value",
+        [uint32(7), text(""), text("x" * 33), text("a\nb"), text(b"\xff"), text("two words"), texts(["adapter"])],
+    )
+    def test_is_nothing_where_it_is_no_word_and_the_file_is_a_gguf_all_the_same(self, value: bytes) -> None:
+        assert self.shape(("general.type", value), ("a", uint32(1))).kind is None
+
+    def test_is_nothing_where_it_is_not_said(self) -> None:
+        assert self.shape(("a", uint32(1))).kind is None
+
+    def test_in_the_fixtures(self) -> None:
+        kinds = {}
+        for name in ("tiny.gguf", "tiny-lora.gguf"):
+            with (FIXTURES / name).open("rb") as file:
+                kinds[name] = describe(file, (FIXTURES / name).stat().st_size).kind
+        assert kinds == {"tiny.gguf": "model", "tiny-lora.gguf": "adapter"}
