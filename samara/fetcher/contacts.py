@@ -1,14 +1,15 @@
 """Whom one pull was in contact with, how each was found, what came and went: collected for its record. Pure.
 
 Fed from the pull's one thread with the swarm's events, samples of open connections and the mirrors' counters; only
-`http` is called from other threads too. A block is credited to everybody who gave a piece of it.
+`http` and `asking` are called from other threads too. A block is credited to everybody who gave a piece of it.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -47,7 +48,9 @@ class Contacts:
         self._known: dict[tuple[Kind, str, str], _Known] = defaultdict(_Known)
         self._givers: dict[tuple[str, int], set[tuple[Kind, str, str]]] = defaultdict(set)
         self._mirror_urls: dict[str, str] = {}
+        self._counted: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._here = threading.local()
 
     # -- what happens --------------------------------------------------------------------------------------------
 
@@ -67,23 +70,37 @@ class Contacts:
             known.bytes_out += _growth(known.open_out, torrent, source.uploaded)
 
     def http(self, contact: Contact) -> None:
-        """A web server, or the proxy before it, was connected to."""
+        """A web server, or the proxy before it, is connected to, in the thread that asks it."""
+        url = getattr(self._here, "url", None)
         with self._lock:
-            kind: Kind = "proxy" if contact.proxied else "catalog"
-            self._known[kind, contact.endpoint, contact.host].found.add("configured" if contact.proxied else "told")
+            if contact.proxied:
+                self._known["proxy", contact.endpoint, contact.host].found.add("configured")
+            elif url is None:
+                self._known["catalog", contact.endpoint, contact.host].found.add("told")
+            else:
+                self._known["mirror", contact.endpoint, url].found.add("manifest")
+
+    @contextmanager
+    def asking(self, url: str) -> Iterator[None]:
+        """What this thread contacts in here, it contacts for a mirror's URL."""
+        self._here.url = url
+        try:
+            yield
+        finally:
+            self._here.url = None
 
     def mirror(self, url: str, endpoint: str) -> None:
         """A mirror answered from an endpoint."""
         with self._lock:
-            self._known.pop(("catalog", endpoint, urlsplit(url).hostname or ""), None)
             self._mirror_urls[url] = endpoint
             self._known["mirror", endpoint, url].found.add("manifest")
 
     def mirror_bytes(self, received: Mapping[str, int]) -> None:
-        """What each mirror's URL has sent so far."""
+        """What each mirror's URL has sent so far. Where it is served from may change: what is new is noted there."""
         for url, count in received.items():
-            if count or url in self._mirror_urls:
-                self._mirror(url).bytes_in = count
+            if count > (before := self._counted.get(url, 0)):
+                self._mirror(url).bytes_in += count - before
+                self._counted[url] = count
 
     def mirror_gave(self, torrent: str, piece: int, url: str) -> None:
         """A mirror brought a piece, whole and right."""

@@ -2,8 +2,10 @@
 
     board   which pieces are missing, and who is at them (pure)
     piece   one piece held against the torrent's hash, and the evidence when it is wrong (pure)
+    spans   who gets how much, and what the idle take from the slow (pure)
+    blob    one blob's mirrors, board and beginnings of pieces (pure)
     worker  one connection in a thread of its own: a span of pieces from one URL, each proven before it is handed on
-    pool    all workers and all mirrors: scores, spans, hand-overs, taking from the slow, bans (one thread calls it)
+    pool    all workers and all mirrors: hand-overs, bans, new work (one thread calls it)
     direct  takes the place of the swarm where no peers are wanted: writes proven pieces itself
 
 Must not live here: HTTP itself (`samara.registry.http`), what a score is (`samara.fetcher.scores`), crash order

@@ -10,16 +10,19 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from samara.fetcher.mirrors.piece import PieceProof, WrongPiece
+from samara.fetcher.mirrors.spans import UnderWay
 from samara.registry.http import Answer, HttpClient, HttpError, HttpFailure
 from samara.schemas.errors import NetworkError, SamaraError
 
 CHUNK = 256 << 10  # bytes read at once: also how often speed and the overall cap are looked at
 SLOWEST = 1024  # bytes per second over SLOW_AFTER: below that a source only pretends to be one
-SLOW_AFTER = 20.0
+SLOW_AFTER = 20.0  # seconds spent waiting for it
+NAP = 0.2  # seconds of a wait to keep the pace after which it is seen whether the task still stands
 
 
 class OtherObjectError(NetworkError):
@@ -44,9 +47,10 @@ class Fragment:
 class Task:
     """A span of pieces to get from one URL. `stop` may be lowered while it runs: others took the pieces beyond.
 
-    `wanted`: of the span only these are handed on, where a server gives no ranges. `received`: bytes so far, `of_piece`
-    of them of the piece it is at. `continues` a fragment; `forgets` what came of its last piece, because that is of an
-    object which has changed; `shared`: peers were asked for the same pieces.
+    `wanted`: of the span only these are handed on, where a server gives no ranges. `received`: bytes so far; of the
+    piece it is at, `of_piece` have come. `given_up`: it ends soon. The pool's own notes: `let_go`: others may have its
+    pieces; `validator`: of the object that answered, once it `answered`; `continues` a fragment; `forgets`: what came
+    of its first piece is of several objects; `shared`: peers were asked for its one piece too.
     """
 
     torrent: str
@@ -57,20 +61,32 @@ class Task:
     vouched: bool = False
     fragment: Fragment | None = None
     wanted: frozenset[int] | None = None
-    piece: int = field(default=0)
+    piece: int = field(init=False)
     received: int = 0
     of_piece: int = 0
     began: float = 0.0
     answer: Answer | None = None
     given_up: bool = False
+    let_go: bool = False
+    answered: bool = False
+    validator: str | None = None
     continues: bool = False
     forgets: bool = False
     shared: bool = False
+
+    def __post_init__(self) -> None:
+        self.piece = self.start
 
     @property
     def left(self) -> range:
         """The pieces that it hasn't handed on."""
         return range(self.piece, self.stop)
+
+    def under_way(self, now: float) -> UnderWay:
+        """Where it stands."""
+        return UnderWay(
+            url=self.url, left=self.left, of_piece=self.of_piece, received=self.received, seconds=now - self.began
+        )  # fmt: skip
 
     def give_up(self) -> None:
         """End it soon, from another thread."""
@@ -120,6 +136,13 @@ class Ended(Said):
     fragment: Fragment | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Broke(Said):
+    """The worker's thread ended by a mistake of ours."""
+
+    error: BaseException
+
+
 class Hears(Protocol):
     """Takes what workers say, from their threads. May block while too much waits to be written."""
 
@@ -128,11 +151,23 @@ class Hears(Protocol):
 
 
 class Worker:
-    """A thread that does one task after another. `pace(n)`: seconds to wait after n bytes, for an overall cap."""
+    """A thread that does one task after another. `pace(n)`: seconds to wait after n bytes, for an overall cap.
 
-    def __init__(self, client: HttpClient, hears: Hears, *, pace: Callable[[int], float], stall_timeout: float) -> None:
+    `asking`: a context in which a URL is asked, in this thread.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        hears: Hears,
+        *,
+        asking: Callable[[str], AbstractContextManager[None]],
+        pace: Callable[[int], float],
+        stall_timeout: float,
+    ) -> None:
         self._client = client
         self._hears = hears
+        self._asking = asking
         self._pace = pace
         self._stall_timeout = stall_timeout
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -161,22 +196,29 @@ class Worker:
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:
-            error: SamaraError | None = None
-            task.began = time.monotonic()
-            task.piece = task.start
             try:
-                if not task.given_up:
+                self._do(task)
+            except BaseException as error:  # said where somebody sees it: else its pieces would be waited for for ever
+                self._hears(Broke(task=task, error=error))
+                return
+
+    def _do(self, task: Task) -> None:
+        error: SamaraError | None = None
+        task.began = time.monotonic()
+        try:
+            if not task.given_up:
+                with self._asking(task.url):
                     self._fetch(task)
-            except SamaraError as failed:
-                error = failed
-            task.answer = None
-            fragment, task.fragment = task.fragment, None
-            self._hears(Ended(task=task, error=None if task.given_up else error, fragment=fragment))
+        except SamaraError as failed:
+            error = failed
+        task.answer = None
+        fragment, task.fragment = task.fragment, None
+        self._hears(Ended(task=task, error=None if task.given_up else error, fragment=fragment))
 
     def _fetch(self, task: Task) -> None:
         done = task.fragment.filled if task.fragment is not None else 0
         begin = task.proof.span(task.start)[0] + done
-        end = task.proof.span(task.stop - 1)[1]
+        end = task.proof.span(max(task.start + 1, task.stop) - 1)[1]
         size = task.proof.hashes.size
         whole = begin == 0 and end == size
         with self._client.get(
@@ -208,7 +250,6 @@ class Worker:
         if fragment is None:
             fragment = Fragment(piece=task.piece, data=bytearray(end - start), filled=0, urls=frozenset())
             task.fragment = fragment
-        fragment.urls |= {task.url}
         view = memoryview(fragment.data)
         while fragment.filled < end - start:
             got = reader.read(view[fragment.filled : fragment.filled + CHUNK])
@@ -217,6 +258,7 @@ class Worker:
                     return
                 raise HttpError(f"{task.url} ended early", kind=HttpFailure.BROKEN)
             fragment.filled += got
+            fragment.urls |= {task.url}
             task.of_piece = fragment.filled
         task.fragment = None
         task.of_piece = 0
@@ -240,20 +282,22 @@ class _Reader:
         self._task = task
         self._pace = pace
         self._stopping = stopping
-        self._since, self._bytes = time.monotonic(), 0
+        self._waited, self._bytes = 0.0, 0
 
     def read(self, view: memoryview) -> int:
         """Bytes into `view`; 0 at the end. Raises HttpError."""
+        before = time.monotonic()
         got = self._answer.readinto(view)
-        self._task.received += got
-        wait = self._pace(got)
-        if wait > 0:
-            self._stopping.wait(wait)
-            self._since += wait
+        self._waited += time.monotonic() - before  # for this source alone: not for a cap or for whoever writes
         self._bytes += got
-        now = time.monotonic()
-        if now - self._since >= SLOW_AFTER:
+        self._task.received += got
+        if self._waited >= SLOW_AFTER:
             if self._bytes < SLOWEST * SLOW_AFTER:
                 raise HttpError(f"{self._task.url} drips", kind=HttpFailure.STALLED)
-            self._since, self._bytes = now, 0
+            self._waited, self._bytes = 0.0, 0
+        until = time.monotonic() + self._pace(got)
+        while (wait := until - time.monotonic()) > 0 and not self._task.given_up:
+            self._stopping.wait(min(wait, NAP))
+            if self._stopping.is_set():
+                break
         return got
