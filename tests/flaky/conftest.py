@@ -1,8 +1,7 @@
-"""What the tests of bad links share: the seed, a release, and links of each kind."""
+"""What the tests of bad links share: a release, and links of each kind."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,8 +13,6 @@ from support.lab import NO_LAB, there_is_no_lab
 from support.world import MIB, Shelf, one_blob, trusting_home
 
 from samara.registry.home import Home
-
-ENV_SEED = "SAMARA_SEED"
 
 
 class MakeLinks(Protocol):
@@ -36,14 +33,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             ],
             indirect=True,
         )
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    """What is random is drawn from this; a failure shows how to have the same again."""
-    chosen = int(os.environ.get(ENV_SEED, "1"))
-    print(f'again: {ENV_SEED}={chosen} pytest "{request.node.nodeid}"')
-    return chosen
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Self
 
 import pytest
 from support.bad_links import BadLink, Manners
@@ -25,8 +26,8 @@ KIB = 1 << 10
 LEAF = 16 * KIB  # what peers ask each other for at a time
 CUT = 2 * LEAF  # what a connection that ends may cost: the blocks that were half here
 PORT = 6901
-GIVE_UP = 60  # seconds without a byte
-LIMIT = 150.0  # seconds for one pull
+GIVE_UP = 120  # seconds without a byte; as it is without the option
+LIMIT = 240.0  # seconds for one pull
 QUICK_RESET = (20 * KIB, 900 * KIB)  # bytes after which a connection is cut
 
 
@@ -79,7 +80,7 @@ def ends_well(process: Process, home: Home, published: Shelf, *, again: int, lim
 class Links(ABC):
     """Links of one fetcher. Use as a context manager; seeders are numbered from 0."""
 
-    def __enter__(self) -> Links:
+    def __enter__(self) -> Self:
         return self
 
     @abstractmethod
@@ -130,8 +131,8 @@ class Links(ABC):
         """It comes back."""
 
     @abstractmethod
-    def move_fetcher(self) -> None:
-        """The fetcher has another address: its connections are dead, and nobody tells the other end."""
+    def forget(self) -> None:
+        """A router forgets the fetcher's connections: they are dead, nobody is told, new ones are fine."""
 
     @abstractmethod
     def mute(self, number: int, after: int) -> None:
@@ -150,7 +151,7 @@ class LabLinks(Links):
         self._roles = ["fetcher", *(f"seeder{number}" for number in range(seeders))]
         self._hosts = iter(range(100, 200))
 
-    def __enter__(self) -> Links:
+    def __enter__(self) -> Self:
         self.lab.__enter__()
         return self
 
@@ -199,7 +200,13 @@ class LabLinks(Links):
     def up(self) -> None:
         self.lab.up("fetcher")
 
+    def forget(self) -> None:
+        ports = self.lab.connected_ports("fetcher")
+        assert ports
+        self.lab.weather("fetcher", Weather(forgotten=ports))
+
     def move_fetcher(self) -> None:
+        """The fetcher has another address: its connections are dead, and nobody tells the other end."""
         self.lab.move("fetcher", next(self._hosts))
 
     def mute(self, number: int, after: int) -> None:
@@ -264,7 +271,7 @@ class ProxyLinks(Links):
         for link in self._links:
             link.speak()
 
-    def move_fetcher(self) -> None:
+    def forget(self) -> None:
         for link in self._links:
             link.forget()
 

@@ -45,7 +45,7 @@ class Rogue:
     blocks.
     """
 
-    def __init__(self, harm: Harm, *, pieces: int, seed: int = 0) -> None:
+    def __init__(self, harm: Harm, *, pieces: int, seed: int = 0, host: str = HOST) -> None:
         self.harm = harm
         self.asked = self.given = 0
         self.pieces: set[int] = set()
@@ -53,8 +53,8 @@ class Rogue:
         self._dice = random.Random(seed)
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._listener = socket.create_server((HOST, 0))
-        self.text = f"{HOST}:{self._listener.getsockname()[1]}"
+        self._listener = socket.create_server((host, 0))
+        self.text = f"{host}:{self._listener.getsockname()[1]}"
         self._listener.settimeout(0.05)
 
     def __enter__(self) -> Self:

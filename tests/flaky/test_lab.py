@@ -102,7 +102,7 @@ def test_connections_are_reset(lab: Lab) -> None:
 
 
 @needs_lab
-@pytest.mark.parametrize("how", ["down", "silent", "silent-after"])
+@pytest.mark.parametrize("how", ["down", "silent", "silent-after", "forgotten"])
 def test_a_dead_link_is_silent_and_comes_back(lab: Lab, how: str) -> None:
     """No error, no reset: the connection stays open, and goes on when the link is back."""
     if how == "silent-after":
@@ -114,6 +114,9 @@ def test_a_dead_link_is_silent_and_comes_back(lab: Lab, how: str) -> None:
         lab.down("near")
     elif how == "silent":
         lab.weather("near", Weather(silent=True))
+    elif how == "forgotten":
+        lab.weather("near", Weather(forgotten=lab.connected_ports("near")))
+        assert take(call(lab, give(lab, MIB))) == MIB  # new ones are fine
     connection.settimeout(0.5)
     with pytest.raises(TimeoutError):
         while chunk := connection.recv(1 << 16):

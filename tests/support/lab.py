@@ -45,6 +45,7 @@ _RUN = Path("/run/netns")
 _ETC = Path("/etc/netns")
 _NETWORK = "198.18.0."
 _CLONE_NEWNET = 0x40000000
+_ESTABLISHED = "01"  # in /proc/net/tcp
 _KERNEL_MUST = """table inet probe { chain probe { type filter hook input priority 0
 meta l4proto tcp numgen inc mod 9 vmap { 1 : drop }
 meta l4proto tcp quota over 9 bytes tcp flags set rst
@@ -62,13 +63,15 @@ class Weather:
     `lost`: percent that are dropped. `resets`: of each 1000 so many cut their connection, at both ends, as a router
     does that has forgotten it. `silent`: nothing comes in and nothing goes out, and nobody is told.
     `silent_after`: (address, bytes) of one other machine: after so many bytes nothing of what it sends comes, on
-    connections that stay open.
+    connections that stay open. `forgotten`: local TCP ports whose connections are dead, both ways, as after a router
+    has forgotten them.
     """
 
     lost: float = 0.0
     resets: int = 0
     silent: bool = False
     silent_after: tuple[str, int] | None = None
+    forgotten: tuple[int, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -105,16 +108,20 @@ def ruleset(weather: Weather) -> str:
     if weather.silent_after is not None:
         address, size = weather.silent_after
         lines.append(f"    ip saddr {address} quota over {size} bytes goto silence")
+    ports = ", ".join(map(str, weather.forgotten))
+    if ports:
+        lines.append(f"    tcp dport {{ {ports} }} goto silence")
     places = places_of(weather)
     if places:
         hits = ", ".join(f"{place} : goto {what}" for place, what in sorted(places.items()))
         lines.append(f"    meta l4proto tcp numgen inc mod {PERIOD} vmap {{ {hits} }}")
     lines.append("  }")
-    if weather.silent:
+    if weather.silent or ports:
         # on leaving the machine, not at its output: there the sender would be told
         lines += [
             "  chain leaving {", "    type filter hook postrouting priority 0; policy accept;",
-            '    oifname "lo" accept', "    goto silence", "  }",
+            '    oifname "lo" accept',
+            "    goto silence" if weather.silent else f"    tcp sport {{ {ports} }} goto silence", "  }",
         ]  # fmt: skip
     return "\n".join([*lines, "}", ""])
 
@@ -241,11 +248,21 @@ class Lab:
         self._address[role] = new
         return new
 
-    def names_from(self, role: str, server: str) -> None:
-        """Let a machine ask the name server at address `server`; only for processes started later by `wrap`."""
+    def connected_ports(self, role: str) -> tuple[int, ...]:
+        """The local ports of a machine's established TCP connections (IPv4)."""
+        told = _run(*self._machines[role].wrap, "cat", "/proc/net/tcp")
+        rows = [line.split() for line in told.splitlines()[1:]]
+        return tuple(sorted(int(row[1].partition(":")[2], 16) for row in rows if row[3] == _ESTABLISHED))
+
+    def names_from(self, role: str, server: str, *, timeout: int = 1, attempts: int = 1) -> None:
+        """Let a machine ask the name server at address `server`, so often and so long (seconds) each time.
+
+        Only for processes that are started later, by `wrap`.
+        """
         folder = _ETC / self._machines[role].namespace
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "resolv.conf").write_text(f"nameserver {server}\noptions timeout:1 attempts:1\n")
+        how = f"nameserver {server}\noptions timeout:{timeout} attempts:{attempts}\n"
+        (folder / "resolv.conf").write_text(how)
 
     def _build(self) -> None:
         _ip("netns", "add", self._switch)
