@@ -8,8 +8,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from conftest import MakeLinks
-from link_kit import CUT, KIB, LabLinks, ends_well, has_begun, hold, long
+from link_kit import CUT, KIB, LabLinks, MakeLinks, ends_well, has_begun, hold, long
 from support.lab import NO_LAB, there_is_no_lab
 from support.world import Shelf
 

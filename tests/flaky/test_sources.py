@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from bad_mirrors import BadMirror
-from conftest import MakeLinks
-from link_kit import CUT, LIMIT, at_least, ends_well, fetched, has_begun, long
+from link_kit import CUT, LIMIT, MakeLinks, at_least, ends_well, fetched, has_begun, long
 from rogues import Harm, Rogue
 from support.bad_links import BadLink, Manners
 from support.processes import pulling, samara, seed_process
