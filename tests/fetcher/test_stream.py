@@ -99,7 +99,7 @@ def test_what_is_here_already_is_streamed_too(tmp_path: Path, shelved: Shelf) ->
 def test_to_stdout_and_nothing_else_there(tmp_path: Path, shelved: Shelf) -> None:
     home = trusting_home(tmp_path / "home", shelved)
     with seeding(shelved) as peer:
-        command = [sys.executable, "-m", "samara", "pull", shelved.file, "--peer", peer.text, "--no-discovery"]
+        command = [sys.executable, "-m", "samara", "pull", str(shelved.file), "--peer", peer.text, "--no-discovery"]
         done = subprocess.run(
             [*command, "--listen", "127.0.0.1:0", "--stream", str(STDOUT)],
             env=environment(home), capture_output=True, timeout=60, check=True,

@@ -5,20 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
 
 import pytest
-from link_kit import LabLinks, Links, ProxyLinks
+from link_kit import LabLinks, Links, MakeLinks, ProxyLinks
 from support.lab import NO_LAB, there_is_no_lab
 from support.world import MIB, Shelf, one_blob, trusting_home
 
 from samara.registry.home import Home
-
-
-class MakeLinks(Protocol):
-    """Makes links to so many seeders."""
-
-    def __call__(self, seeders: int = 1) -> AbstractContextManager[Links]: ...
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -11,7 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 import pytest
 from support.bad_links import BadLink, Manners
@@ -141,6 +141,12 @@ class Links(ABC):
     @abstractmethod
     def has_muted(self) -> bool:
         """Whether that has begun."""
+
+
+class MakeLinks(Protocol):
+    """Makes links to so many seeders."""
+
+    def __call__(self, seeders: int = 1) -> contextlib.AbstractContextManager[Links]: ...
 
 
 class LabLinks(Links):

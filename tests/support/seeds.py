@@ -1,4 +1,4 @@
-"""What the tests of disturbed processes and disks share: the seed."""
+"""A pytest plugin for tests with dice: what is random is drawn from one seed, which is printed to be had again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENV_SEED = "SAMARA_SEED"
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """What is random is drawn from this; a failure shows how to have the same again."""
+    """SAMARA_SEED, else 1; a failure shows how to have the same again."""
     chosen = int(os.environ.get(ENV_SEED, "1"))
     print(f'again: {ENV_SEED}={chosen} pytest "{request.node.nodeid}"')
     return chosen
