@@ -17,7 +17,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from samara.schemas.endpoints import parse_endpoint
+from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.envelope import canonical_json, strict_json
 from samara.schemas.errors import MalformedError, UsageError
 from samara.schemas.manifest import MAX_SIZE, Created
@@ -35,6 +35,7 @@ MAX_REFERENCE = 512  # characters, as the following ones
 MAX_NAME = 512
 MAX_REASON = 256
 MAX_FILE = 1024
+_MAX_HOST = 290
 
 Kind = Literal["peer", "mirror", "catalog", "dht", "proxy"]
 Found = Literal["told", "dht", "lan", "tracker", "exchange", "incoming", "manifest", "configured"]
@@ -175,6 +176,7 @@ def _rank(one: EndpointRecord) -> tuple[bool, int, bool, tuple[str, str, str]]:
 def _tidy_endpoint(one: EndpointRecord) -> EndpointRecord:
     return replace(
         one,
+        endpoint=_endpoint(one.endpoint),
         name=_printable(without_secrets(one.name if "://" in one.name else one.name.rpartition("@")[2]), MAX_NAME),
         found=tuple(sorted(set(one.found))),
         refused=None if one.refused is None else _printable(one.refused, MAX_REASON),
@@ -207,6 +209,16 @@ def _printable(text: str, limit: int) -> str:
     """Other people's words: what isn't printable, also bytes that are no UTF-8, becomes a question mark."""
     shown = "".join(c if c.isprintable() else "?" for c in text)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _endpoint(text: str) -> str:
+    """An endpoint as records spell it, whatever somebody out there calls himself; port 0 where there is none."""
+    shown = "".join(c if "!" <= c <= "~" else "?" for c in text)
+    try:
+        host, port = parse_endpoint(shown)
+    except UsageError:
+        host, port = shown, 0
+    return format_endpoint((host.strip("[]")[:_MAX_HOST].strip("[]") or "?", port))
 
 
 def _check_endpoint(text: str) -> str:

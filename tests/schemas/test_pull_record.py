@@ -193,6 +193,23 @@ class TestTidying:
         assert written.name == "evil?[2J?"
         assert written.refused == "x" * (MAX_REASON - 1) + "…"
 
+    @pytest.mark.parametrize(
+        ("met", "written"),
+        [
+            ("192.0.2.7:6901", "192.0.2.7:6901"),
+            ("[2001:db8::1]:443", "[2001:db8::1]:443"),
+            ("[fe80::1%eth0]:1", "[fe80::1%eth0]:1"),
+            ("bücher.example:443", "b?cher.example:443"),
+            ("example.org", "example.org:0"),
+            ("a\nb:99999", "[a?b:99999]:0"),
+            ("", "?:0"),
+            ("x" * 5000 + ":1", "x" * 290 + ":1"),
+        ],
+    )
+    def test_any_endpoint_can_be_written(self, met: str, written: str) -> None:
+        (read,) = PullRecord.from_json(replace(RECORD, endpoints=(replace(PEER, endpoint=met),)).as_json()).endpoints
+        assert read.endpoint == written
+
     def test_networks_are_written_as_networks(self) -> None:
         assert tidy(replace(RECORD, networks=("fd00::1/8", "10.1.2.3/8", "10.0.0.0/8"))).networks == RECORD.networks
 
@@ -200,7 +217,7 @@ class TestTidying:
         st.lists(
             st.builds(
                 EndpointRecord,
-                endpoint=st.sampled_from(["192.0.2.1:1", "[::1]:65535", "example.org:80"]),
+                endpoint=st.sampled_from(["192.0.2.1:1", "[::1]:65535", "example.org:80"]) | st.text(max_size=400),
                 kind=st.sampled_from(get_args(Kind)),
                 name=st.text(max_size=20) | st.just("https://a:b@example.org/x?key=1#y"),
                 found=st.lists(st.sampled_from(get_args(Found)), max_size=3).map(tuple),
