@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         "samara pull acme/tiny:q8_0\n"
         "samara pull acme/tiny:q8_0 --from https://example.org/acme/ --no-dht\n"
         "samara pull acme/tiny:q8_0 acme/tiny:q4_0 --limit-rate 500k\n"
-        "samara pull --lockfile samara.lock --only-networks 10.0.0.0/8 --record pull.json\n"
+        "samara pull --lockfile samara.lock --record pull.json\n"
         "samara pull tiny.samara --peer nas.local:6901 --no-discovery"
     ),
     exits=(
