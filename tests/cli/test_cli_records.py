@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from cli_kit import Samara, make_samara
+from support.swarms import seeding
+from support.world import MIB, NOW, one_blob
 
 from samara.registry.index import Index
+from samara.registry.trust.pins import TrustFolder
 from samara.schemas.errors import ExitCode
 from samara.schemas.pull_record import EndpointRecord, Evidence, PullRecord, tidy
 
@@ -110,3 +113,15 @@ def test_a_reference_without_records_is_not_found(samara: Samara) -> None:
 @pytest.mark.parametrize("count", ["0", "1001", "many"])
 def test_a_number_that_makes_no_sense_is_a_usage_error(samara: Samara, count: str) -> None:
     samara("records", "--last", count, code=ExitCode.USAGE)
+
+
+def test_a_real_pull_is_on_record_with_whom_it_talked_to(samara: Samara) -> None:
+    published = one_blob(samara.folder / "shelf", MIB)
+    TrustFolder(samara.home.trust).add("acme", published.publisher.identity, now=NOW)
+    with seeding(published) as peer:
+        samara("pull", str(published.file), "--peer", peer.text, "--no-discovery", "--listen", "127.0.0.1:0")
+    (record,) = samara.json("records", published.reference)["records"]
+    (endpoint,) = record["endpoints"]
+    assert (record["outcome"], record["references"]) == ("done", [published.reference])
+    assert (endpoint["endpoint"], endpoint["kind"], endpoint["found"]) == (peer.text, "peer", ["told"])
+    assert peer.text in samara("records").out
