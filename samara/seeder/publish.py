@@ -36,7 +36,7 @@ from samara.schemas.bittorrent import piece_length_for
 from samara.schemas.catalog import CatalogEntry
 from samara.schemas.digests import b3_text, sha256_text
 from samara.schemas.envelope import MAX_SIGNATURES, Envelope
-from samara.schemas.errors import IntegrityError, NotFoundError, TrustError, UsageError
+from samara.schemas.errors import IntegrityError, MalformedError, NotFoundError, TrustError, UsageError
 from samara.schemas.events import HashProgress, Note, OnEvent, Warned, ignore
 from samara.schemas.manifest import (
     INLINE_LIMIT,
@@ -57,7 +57,10 @@ from samara.schemas.release_file import (
     ZSTD_MAGIC,
     ReleaseBundle,
     pack_release,
+    pack_release_object,
     release_torrent,
+    unpack_release,
+    unpack_release_object,
 )
 from samara.schemas.stamps import Stamp
 from samara.seeder.gguf_facts import describe
@@ -161,6 +164,12 @@ def publish(
         envelope, is_new = _sign(index, publisher, predicate, digests, keys)
         release = parse_manifest(envelope.payload)
         torrents = {b3_text(item.hashes.b3): item.torrent for item in hashed if item.torrent is not None}
+        bundle = ReleaseBundle(
+            roots=publisher.chain.roots,
+            envelope=envelope,
+            torrents=tuple(torrents[f.b3] for f in _distinct(release) if f.b3 in torrents),
+        )
+        packed = _packed(bundle)
         _still_the_same(hashed)
         _require_writable(target.parent)
         moment = time.time()
@@ -169,12 +178,7 @@ def publish(
             index.set_location(
                 b3_text(item.hashes.b3), item.source.absolute(), item.hashes.stamp, in_store=False, verified_at=moment
             )
-    bundle = ReleaseBundle(
-        roots=publisher.chain.roots,
-        envelope=envelope,
-        torrents=tuple(torrents[f.b3] for f in _distinct(release) if f.b3 in torrents),
-    )
-    write_durably(target, pack_release(bundle))
+    write_durably(target, packed)
     check_newest()
     list_in_catalog(home, publisher, bundle, keys=keys, now=moment)
     if not is_new:
@@ -392,6 +396,19 @@ def _signed_by_now(envelope: Envelope, publisher: Publisher, keys: Sequence[Secr
             signatures=(*fresh, *(one for one in envelope.signatures if one.keyid not in ours))[:MAX_SIGNATURES],
         )
     return envelope
+
+
+def _packed(bundle: ReleaseBundle) -> bytes:
+    """The `.samara` file, as everybody will be able to read it: nothing is published that is too large for that."""
+    packed = pack_release(bundle)
+    try:
+        unpack_release(packed)
+        unpack_release_object(pack_release_object(bundle))
+    except MalformedError as error:
+        raise UsageError(
+            f"too much for one release: {error}", next_step="publish it as several, or some of its files elsewhere"
+        ) from None
+    return packed
 
 
 def _still_the_same(hashed: Sequence[_HashedFile]) -> None:

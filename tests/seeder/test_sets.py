@@ -339,3 +339,22 @@ class TestFolders:
         with Index.open(home) as index:
             (stored,) = index.releases()
         assert parse_manifest(stored.envelope.payload) == shelved.release
+
+    @pytest.mark.parametrize(
+        ("limit", "says"),
+        [
+            ("samara.schemas.envelope.MAX_PAYLOAD_BYTES", "envelope payload is too large"),
+            ("samara.schemas.release_file.MAX_SMALL_FILE", "release object too large"),
+            ("samara.schemas.release_file.MAX_COMPRESSED_BYTES", "release file too large"),
+        ],
+    )
+    def test_what_nobody_could_read_is_not_published(
+        self, acme: Publisher, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, limit: str, says: str
+    ) -> None:
+        """The limits are large: here they are small."""
+        monkeypatch.setattr(limit, 2000)
+        with pytest.raises(UsageError, match=f"too much for one release: {says}"):
+            released(acme, tmp_path, [repository])
+        assert not list(tmp_path.glob("*.samara"))
+        with Index.open(Home(tmp_path / "publisher")) as index:
+            assert index.counts().releases == index.counts().locations == 0
