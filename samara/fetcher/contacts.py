@@ -155,8 +155,11 @@ class Contacts:
     def _mirror_key(self, url: str) -> tuple[Kind, str, str]:
         endpoint = self._mirror_urls.get(url)
         if endpoint is None:
-            parts = urlsplit(url)
-            endpoint = format_endpoint((parts.hostname or "?", parts.port or _PORTS.get(parts.scheme, 0)))
+            try:
+                parts = urlsplit(url)
+                endpoint = format_endpoint((parts.hostname or "?", parts.port or _PORTS.get(parts.scheme, 0)))
+            except ValueError:  # manifests may have any text there
+                endpoint = "?:0"
         return "mirror", endpoint, url
 
     def _mirror(self, url: str) -> _Known:

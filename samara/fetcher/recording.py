@@ -55,10 +55,13 @@ def _record(
 
 
 def _write(record: PullRecord, index: LaterIndex, path: Path | None) -> None:
-    if path is not None:
-        make_folder(path.absolute().parent)
-        write_durably(path, record.as_json() + b"\n")
-    index.get().add_pull_record(record)
+    """Into the index, and to the file whatever becomes of that."""
+    try:
+        index.get().add_pull_record(record)
+    finally:
+        if path is not None:
+            make_folder(path.absolute().parent)
+            write_durably(path, record.as_json() + b"\n")
 
 
 def _now() -> str:

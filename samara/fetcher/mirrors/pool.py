@@ -308,21 +308,22 @@ class MirrorPool:
         if self._hears is not None:
             self._hears.mirror(task.url, answered.endpoint)
         mirror = blob.mirrors[task.url]
+        outdated = task.answered and task.validator != answered.validator
         task.answered, task.validator = True, answered.validator
         before, changed = mirror.validator, mirror.answered and mirror.validator != answered.validator
         mirror.answered, mirror.validator = True, answered.validator
         if changed:
             # the length is right, and every piece is proven: only beginnings of the old object mustn't be continued
             blob.drop_fragments(task.url)
-            if task.continues:
-                task.forgets = True
-                self._let_go(blob, task)
             yield MirrorRejected(
                 torrent=task.torrent,
                 url=task.url,
                 reason=f"changed while it was fetched ({before} → {answered.validator})",
                 banned=False,
             )
+        if outdated and task.continues:
+            task.forgets = True
+            self._let_go(blob, task)
 
     def _lied(self, lied: Lied) -> Iterator[MirrorRejected]:
         blob = self._blob_of(lied.task)
@@ -379,7 +380,7 @@ class MirrorPool:
         if blob is None or mirror is None:
             return
         if ended.fragment is not None and not task.forgets:
-            blob.keep(ended.fragment, mirror, of_this_version=task.answered and task.validator == mirror.validator)
+            blob.keep(ended.fragment, mirror, of_this_version=not task.answered or task.validator == mirror.validator)
         self._let_go(blob, task)
         if ended.error is not None:
             yield from self._failed(task, blob, mirror, ended.error, now)
@@ -471,7 +472,7 @@ class MirrorPool:
             fragment = None
         return Task(
             torrent=name, url=mirror.url, proof=blob.proof, start=span.start, stop=span.stop, fragment=fragment,
-            continues=fragment is not None, began=now,
+            continues=fragment is not None, answered=mirror.answered, validator=mirror.validator, began=now,
         )  # fmt: skip
 
     def _missing_span(self, name: str, blob: BlobState, mirror: Mirror, now: float, carrier: Carrier) -> range:

@@ -49,8 +49,8 @@ class Task:
 
     `wanted`: of the span only these are handed on, where a server gives no ranges. `received`: bytes so far; of the
     piece it is at, `of_piece` have come. `given_up`: it ends soon. The pool's own notes: `let_go`: others may have its
-    pieces; `validator`: of the object that answered, once it `answered`; `continues` a fragment; `forgets`: what came
-    of its first piece is of several objects; `shared`: peers were asked for its one piece too.
+    pieces; `validator`: of the mirror's object as last seen, once it has `answered`; `continues` a fragment; `forgets`:
+    what came of its first piece is of several objects; `shared`: peers were asked for its one piece too.
     """
 
     torrent: str
