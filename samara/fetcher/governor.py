@@ -66,8 +66,6 @@ def split_limit(limit: int, swarm_used: float, http_used: float) -> tuple[int, i
     limit = max(2, limit)
     swarm, http = max(0.0, swarm_used), max(0.0, http_used)
     works_swarm, works_http = swarm >= limit * _HAS_WORK, http >= limit * _HAS_WORK
-    if swarm + http > limit:  # a burst, or a cap that is new
-        swarm, http = (used * limit / (swarm + http) for used in (swarm, http))
     share = swarm + (limit - swarm - http) / 2
     if works_swarm and works_http:
         share += (http - swarm) * LEAN

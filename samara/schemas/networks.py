@@ -96,7 +96,7 @@ def _parse_network(text: str) -> Network:
             expected="networks such as 10.0.0.0/8,fd00::/8",
             actual=f"{text[:80]!r} ({str(error)[:120]})",
         ) from None
-    mapped = network.version == 6 and network.prefixlen >= 96 and network.network_address.ipv4_mapped
+    mapped = network.version == 6 and network.network_address.ipv4_mapped
     return IPv4Network((int(mapped), network.prefixlen - 96)) if mapped else network
 
 

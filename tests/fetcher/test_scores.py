@@ -169,8 +169,8 @@ def test_the_same_in_small_spans_or_in_one_gives_the_same_rate(old: float, new: 
     low, high = sorted((old, new))
     for rate in (cut.rate, whole.rate):
         assert low - 60 <= rate <= high + 60
-        # the new rate counts for most of it, however it came
-        assert abs(rate - new) <= abs(old - new) * 0.5 + 60
+        # the new rate counts for most of it, however it came, and the old one is not forgotten
+        assert abs(old - new) * 0.1 - 60 <= abs(rate - new) <= abs(old - new) * 0.5 + 60
 
 
 def test_a_small_lucky_span_does_not_make_a_slow_source_fast() -> None:
