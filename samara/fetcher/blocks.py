@@ -55,23 +55,48 @@ def opened(path: Path) -> Iterator[int]:
         os.close(fd)
 
 
-class BlockChecker:
-    """Checks blocks of one open file in worker threads, at most `MAX_THREADS`. Use as a context manager."""
+class BlockThreads:
+    """Threads that check blocks, at most `MAX_THREADS`, and a buffer for each: for any number of files together.
 
-    def __init__(self, fd: int, *, threads: int | None = None) -> None:
-        self._fd = fd
-        self._pool = ThreadPoolExecutor(max_workers=threads or min(cores(), MAX_THREADS), thread_name_prefix="blocks")
+    Use as a context manager.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.pool = ThreadPoolExecutor(max_workers=threads or min(cores(), MAX_THREADS), thread_name_prefix="blocks")
         self._buffers = threading.local()
+
+    def __enter__(self) -> BlockThreads:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+    def buffer(self, size: int) -> memoryview:
+        """The calling thread's, for its next block."""
+        buffer: bytearray | None = getattr(self._buffers, "buffer", None)
+        if buffer is None or len(buffer) < size:
+            buffer = self._buffers.buffer = bytearray(size)
+        return memoryview(buffer)[:size]
+
+
+class BlockChecker:
+    """Checks blocks of one open file, in threads of its own or in `shared` ones. Use as a context manager."""
+
+    def __init__(self, fd: int, *, threads: int | None = None, shared: BlockThreads | None = None) -> None:
+        self._fd = fd
+        self._threads = shared or BlockThreads(threads)
+        self._is_shared = shared is not None
 
     def __enter__(self) -> BlockChecker:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        if not self._is_shared:
+            self._threads.__exit__()
 
     def submit(self, block: Block) -> Future[BadBlock | None]:
-        """Check one block soon; the future gives None when it is right."""
-        return self._pool.submit(self.check, block)
+        """Check one block soon; the future gives None when it is right. Wait for it before the file is closed."""
+        return self._threads.pool.submit(self.check, block)
 
     def check(self, block: Block) -> BadBlock | None:
         """Read and check one block now."""
@@ -85,13 +110,10 @@ class BlockChecker:
 
     def digests(self, blocks: Iterable[Block]) -> Iterator[bytes | None]:
         """`digest` of each, in their order, in all threads."""
-        return self._pool.map(self.digest, blocks)
+        return self._threads.pool.map(self.digest, blocks)
 
     def _read(self, offset: int, size: int) -> memoryview | None:
-        buffer: bytearray | None = getattr(self._buffers, "buffer", None)
-        if buffer is None or len(buffer) < size:
-            buffer = self._buffers.buffer = bytearray(size)
-        view = memoryview(buffer)[:size]
+        view = self._threads.buffer(size)
         done = 0
         while done < size:
             got = read_into(self._fd, view[done:], offset + done)

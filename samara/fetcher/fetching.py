@@ -87,6 +87,7 @@ class Fetching:
             torrent,
             partial,
             pool=self._session.pool(),
+            threads=self._session.threads(),
             mirrors=file.mirrors if self._options.mirrors else (),
             in_order=in_order,
             checkpoint_seconds=self._options.checkpoint_seconds,

@@ -13,6 +13,7 @@ from samara.fetcher.governor import TokenBucket
 from samara.fetcher.mirrors.direct import Direct
 from samara.fetcher.mirrors.pool import MirrorPool
 from samara.fetcher.options import PullOptions
+from samara.fetcher.threads import Threads
 from samara.registry.home import Home
 from samara.schemas.events import OnEvent, ignore
 from samara.seeder.swarm import Swarm
@@ -35,6 +36,7 @@ class Session:
         self._finder: SwarmFinder | None = None
         self._client: HttpClient | None = None
         self._pool: MirrorPool | None = None
+        self._threads: Threads | None = None
         self.bucket = TokenBucket(options.limit)
         self.contacts = Contacts(told=options.told_peers)
 
@@ -46,6 +48,8 @@ class Session:
             self._pool.close()
         if self._client is not None:
             self._client.close()
+        if self._threads is not None:
+            self._threads.__exit__()
         if self._finder is not None:
             self._finder.close()
         if self._direct is not None:
@@ -82,6 +86,12 @@ class Session:
                 self.client, hears=self.contacts, pace=self.bucket.wait_for, stall_timeout=self._options.stall_timeout
             )  # fmt: skip
         return self._pool
+
+    def threads(self) -> Threads:
+        """For the work on files."""
+        if self._threads is None:
+            self._threads = Threads()
+        return self._threads
 
     def finder(self) -> SwarmFinder:
         """Asks in the swarm session for names."""

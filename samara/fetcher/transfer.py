@@ -13,10 +13,11 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from samara.fetcher.blocks import BadBlock, BlockChecker, whole_digest
 from samara.fetcher.carrier import Carrier
@@ -25,6 +26,7 @@ from samara.fetcher.mirrors.pool import MirrorPool, MirrorRejected
 from samara.fetcher.partial import Claims, Partial, recover
 from samara.fetcher.reuse import straddling_leaves
 from samara.fetcher.sources import SourceLedger
+from samara.fetcher.threads import Threads
 from samara.registry.allocation import Reserved, give_back, reserve
 from samara.registry.durable import io_error, io_errors, sync_data
 from samara.registry.home import Home
@@ -75,6 +77,7 @@ class Transfer:
         partial: Partial,
         *,
         pool: MirrorPool,
+        threads: Threads,
         mirrors: tuple[str, ...],
         in_order: bool = False,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -123,8 +126,8 @@ class Transfer:
         self._sampled_at = 0.0
         self._saved_bytes = self.done_bytes
         self._fd = partial.open_data()
-        self._checker = BlockChecker(self._fd)
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="commit")
+        self._checker = BlockChecker(self._fd, shared=threads.blocks)
+        self._threads = threads
         self._closed = False
         self._disk_failed = False
         self._reserved: Reserved | None = None
@@ -251,8 +254,9 @@ class Transfer:
         if self._closed:
             return
         self._closed = True
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        self._checker.__exit__()
+        own: list[Future[Any]] = [*self._checks.values()]
+        own += [one for one in (self._saving, self._committing) if one is not None]
+        wait([one for one in own if not one.cancel()])  # whoever still reads or writes the file
         if self._reserved is not None and self._reserved.bytes and self.state is not State.DONE:
             with contextlib.suppress(OSError):  # what isn't fetched now must not fill somebody's disk
                 give_back(self._fd)
@@ -348,7 +352,7 @@ class Transfer:
             for block in [block for block in doubtful if flushed.issuperset(self._coverage.pieces(block))]:
                 self._doubtful.discard(block.index)
                 self._check(block)
-            self._saving = self._threads.submit(self._save, flushed, frozenset(self._proven))
+            self._saving = self._threads.disk.submit(self._save, flushed, frozenset(self._proven))
 
     def _save(self, pieces: Iterable[int], blocks: Iterable[int]) -> None:
         self._sync()
@@ -370,7 +374,7 @@ class Transfer:
 
     def _commit(self) -> None:
         self.state = State.COMMITTING
-        self._committing = self._threads.submit(
+        self._committing = self._threads.commits.submit(
             self._prove_and_publish, tuple(self._checks.items()), frozenset(self._proven)
         )
 
@@ -378,12 +382,15 @@ class Transfer:
         self, checks: tuple[tuple[int, Future[BadBlock | None]], ...], proven: frozenset[int]
     ) -> Path | tuple[BadBlock, ...]:
         """In a thread: the whole proof, then the crash order. Gives the blob's path, or what must be fetched again."""
-        sync = self._threads.submit(self._sync)  # the disk works while the processor hashes
-        with io_errors(self._partial.data):
-            passed = proven | {index for index, check in checks if check.result() is None}
-            bad = self._bad_of(block for block in self.file.blocks if block.index not in passed)
-            if not bad and b3_text(whole_digest(self._fd)) != self.file.b3:
-                bad = self._why_whole_is_wrong()
+        sync = self._threads.disk.submit(self._sync)  # the disk works while the processor hashes
+        try:
+            with io_errors(self._partial.data):
+                passed = proven | {index for index, check in checks if check.result() is None}
+                bad = self._bad_of(block for block in self.file.blocks if block.index not in passed)
+                if not bad and b3_text(whole_digest(self._fd)) != self.file.b3:
+                    bad = self._why_whole_is_wrong()
+        finally:
+            wait([sync])  # it has the file open
         sync.result()
         if bad:
             return bad
@@ -394,7 +401,8 @@ class Transfer:
         return path
 
     def _bad_of(self, blocks: Iterable[Block]) -> tuple[BadBlock, ...]:
-        return tuple(found for found in map(self._checker.check, blocks) if found is not None)
+        checks = [self._checker.submit(block) for block in blocks]
+        return tuple(found for check in checks if (found := check.result()) is not None)
 
     def _why_whole_is_wrong(self) -> tuple[BadBlock, ...]:
         """Some claim of an earlier run was wrong (bit rot): find it. Raises IntegrityError if every block is right."""
