@@ -17,10 +17,9 @@ from typing import Self
 
 HOST = "127.0.0.2"
 LIMIT = 30.0  # seconds that stopping may take
-DRIP = 0.25  # seconds from byte to byte
+DRIP = 0.1  # seconds from byte to byte
 
 _GREETING = b"\x13BitTorrent protocol"
-_ID = b"-XX0000-rogue-rogue-"
 _UNCHOKE, _INTERESTED, _BITFIELD, _REQUEST, _PIECE = 1, 2, 5, 6, 7
 
 
@@ -49,6 +48,7 @@ class Rogue:
         self.harm = harm
         self.asked = self.given = 0
         self.pieces: set[int] = set()
+        self._id = f"-XX0000-{harm.value:.12}".ljust(20, "-").encode("ascii")  # two of one id are taken for one peer
         self._count = pieces
         self._dice = random.Random(seed)
         self._stopped = threading.Event()
@@ -86,7 +86,7 @@ class Rogue:
             hello = self._read(caller, 68)
             if not hello.startswith(_GREETING):
                 return  # it tries encryption first, and comes again without
-            caller.sendall(_GREETING + bytes(8) + hello[28:48] + _ID)
+            caller.sendall(_GREETING + bytes(8) + hello[28:48] + self._id)
             caller.sendall(_message(_BITFIELD, _all_of(self._count)) + _message(_UNCHOKE))
             for index, begin, length in self._requests(caller):
                 self.asked += 1

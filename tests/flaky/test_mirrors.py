@@ -266,7 +266,7 @@ def test_mirrors_vanish_and_a_peer_completes_the_pull(home: Home, served: Served
 
 
 def test_the_only_peer_vanishes_and_a_mirror_completes_the_pull(home: Home, served: Served) -> None:
-    served.one.behave(Conduct(rate=RATE // 4))
+    served.one.behave(Conduct(rate=RATE // 16))
     served.two.behave(GONE)
     with (
         seed_process(served.shelf.home, "--up=500000") as seeder,
