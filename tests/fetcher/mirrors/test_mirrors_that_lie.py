@@ -196,6 +196,26 @@ def test_another_version_of_the_same_length_goes_on_and_old_beginnings_are_dropp
     assert any('"old" → "new"' in reason for reason in rig.reasons(one.url))
 
 
+def test_a_beginning_of_the_old_version_that_is_being_gone_on_with_is_no_lie(tmp_path: Path) -> None:
+    """Half of the only missing piece is of the old object; only the answer to the request for the rest tells."""
+    wanted = blob(tmp_path, 4 * PIECE)
+    old = bytes(byte ^ 0xFF for byte in wanted.data)
+
+    def how(asked: Asked, usual: Manners) -> Manners:
+        if asked.number == 0:
+            return replace(usual, data=old, headers='ETag: "old"\r\n', reset_after=PIECE // 2)
+        return replace(usual, headers='ETag: "new"\r\n')
+
+    with serving(wanted.data) as one, Rig(tmp_path, wanted) as rig:
+        one.how = how
+        rig.add(one.url, have=frozenset({0, 1, 3}))
+        rig.run()
+        first, rest, again = (asked.start - 2 * PIECE for asked in one.asked)
+        assert (first, again) == (0, 0)
+        assert 0 < rest <= PIECE // 2
+    assert not any(news.banned for news in rig.rejected)
+
+
 def test_a_beginning_that_ends_after_the_change_was_seen_is_not_gone_on_with(tmp_path: Path) -> None:
     """One connection still reads the old object when another sees the new one."""
     wanted = blob(tmp_path, 4 * MIB)
