@@ -123,10 +123,8 @@ def test_it_moves_to_another_address(giver: tuple[str, int]) -> None:
 
 def test_it_refuses_and_cuts_when_told(giver: tuple[str, int]) -> None:
     with BadLink(giver, Manners(refuses=True)) as link:
-        try:
+        with contextlib.suppress(ConnectionError):  # it may be gone before the handshake's end
             assert take(link.endpoint)[0] == b""
-        except ConnectionError:
-            pass  # it may be gone before the handshake's end
         link.manners = Manners(rate=MIB)
         with socket.create_connection(link.endpoint, timeout=LIMIT) as connection:
             assert connection.recv(1)

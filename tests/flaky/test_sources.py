@@ -23,7 +23,7 @@ HONEST = 1_500_000  # bytes per second: the others are asked too
 SLOW = f"--up={HONEST}"
 # not strict: whether it happens depends on who is asked for which block
 FRAMED = pytest.mark.xfail(
-    strict=False, reason="an honest peer that gave parts of spoilt pieces is banned with the liar"
+    strict=False, reason="an honest peer that gave parts of spoilt pieces may be banned with the liar"
 )
 DRIPS_ARE_PROGRESS = "a byte now and then is taken for progress: no connection is made anew, nothing is given up"
 
