@@ -58,7 +58,8 @@ def test_each_file_has_a_line_and_all_together_the_last() -> None:
 
 def test_a_file_that_is_whole_has_none() -> None:
     ready = FileReady(path="a.gguf", blob="b3:a", location="/m/a.gguf")
-    lines = last_drawing(drawn(at("a", 10), at("b", 20), ready, at("b", 30)))
+    message, *lines = last_drawing(drawn(at("a", 10), at("b", 20), ready, at("b", 30)))
+    assert "whole and verified" in message
     assert [line.split()[0] for line in lines] == ["b.gguf"]
 
 
