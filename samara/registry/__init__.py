@@ -1,11 +1,10 @@
 """Floor 2: what exists and who vouches for it.
 
-Lives here: SAMARA_HOME's folders (home), the SQL index (index, tables, schema, migrations), the blob store (store), the
-crash order's primitives (durable), and trust/: keys, identities, pins, signatures.
+Lives here: SAMARA_HOME's folders (home), the SQL index (index and its parts index_*, tables, schema, migrations), the blob
+store (store) and how half files take their room (allocation), the crash order's primitives (durable), HTTP for what
+nobody trusts (http/; web: small files by it), and trust/: keys, identities, pins, catalogs, signatures.
 
-Small files of web servers (web).
+Must not live here: hashing of models, BitTorrent. SQLAlchemy, Alembic, tuf, securesystemslib and urllib3 stop here.
 
-Must not live here: hashing of models, BitTorrent. SQLAlchemy, Alembic, tuf and securesystemslib stop here.
-
-Start reading: index.py, then store.py, then trust/__init__.py.
+Start reading: index.py, then store.py, then trust/__init__.py and http/__init__.py.
 """
