@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,14 +77,17 @@ def test_the_clock_jumps_while_bytes_come(tmp_path: Path, shelved: Shelf, clock:
     assert outcome.result["seconds"] < 3600
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP and SIGKILL")
 def test_who_lives_in_another_time_takes_nothing_away(tmp_path: Path, shelved: Shelf, clock: Clock) -> None:
     """A second process that thinks it is next year sweeps what is old; a transfer under way is not."""
     home = trusting_home(tmp_path / "home", shelved)
     late = Clock(tmp_path / "late", 370 * DAY)
     with seeding(shelved, up=LINK) as peer, pulling_by(clock, home, shelved.file, peer) as pull:
         pull.expect("pull_progress", has_begun)
+        pull.send(signal.SIGSTOP)  # it keeps its lock: so the other one surely finds it taken
         with pulling_by(late, home, shelved.file, peer) as other:
             other.expect("waiting_for_other")
+            pull.send(signal.SIGCONT)
             outcomes = [pull.end(), other.end()]
         given = peer.uploaded
     assert [outcome.status for outcome in outcomes] == [0, 0], outcomes[0].stderr + outcomes[1].stderr

@@ -65,7 +65,9 @@ def test_the_folder_of_the_transfer_is_deleted(tmp_path: Path) -> None:
     assert_the_disk_is_blamed(first)
 
 
-@pytest.mark.parametrize("recorded", [False, True], ids=["not-recorded", "recorded"])
+@pytest.mark.parametrize(
+    "recorded", [pytest.param(False, marks=pytest.mark.long), True], ids=["not-recorded", "recorded"]
+)
 def test_bytes_that_came_are_overwritten(tmp_path: Path, dice: random.Random, recorded: bool) -> None:
     """Its block is found wrong before anything is committed, and comes again."""
     shelved = one_blob(tmp_path / "shelf", SIZE)
@@ -88,7 +90,7 @@ def test_bytes_that_came_are_overwritten(tmp_path: Path, dice: random.Random, re
 
 
 @HONEST_PEER_BLAMED
-@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.long), 0.5])
 def test_the_data_is_cut_short(tmp_path: Path, share: float) -> None:
     shelved = one_blob(tmp_path / "shelf", SIZE)
     home = trusting_home(tmp_path / "home", shelved)

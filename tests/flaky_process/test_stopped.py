@@ -55,6 +55,7 @@ def test_stopped_again_and_again_at_random_times(tmp_path: Path, dice: random.Ra
     assert given == fetched(outcome) == SIZE
 
 
+@pytest.mark.long
 def test_a_seeder_that_stands_still_for_a_while(tmp_path: Path) -> None:
     shelved = one_blob(tmp_path / "shelf", SIZE)
     home = trusting_home(tmp_path / "home", shelved)
