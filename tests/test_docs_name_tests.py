@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NAMED = re.compile(r"`([a-z_]+)/(test_[a-z_0-9]+)::([A-Za-z_0-9:]+)`")
-DOCUMENTS = ["trust.md"]
+DOCUMENTS = ["reliability.md", "trust.md"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
