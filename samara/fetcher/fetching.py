@@ -116,7 +116,7 @@ class Fetching:
             self._save_progress(carrier, batch)
             raise
         finally:
-            self._note_contacts(carrier, batch)
+            self._note_contacts(batch)
             self._credit(batch)
 
     def _has_mirrors(self, files: Iterable[ReleaseFile]) -> bool:
@@ -171,7 +171,7 @@ class Fetching:
                 self._on_event(overall)
             if now - self._noted_at >= NOTE_EVERY:
                 self._noted_at = now
-                self._note_contacts(carrier, unfinished)
+                self._note_contacts(unfinished)
             for transfer in unfinished:
                 if transfer.state is State.DONE:
                     on_done(transfer)
@@ -195,11 +195,10 @@ class Fetching:
         if self.first_byte is None and any(t.ledger.downloaded for t in self.transfers):
             self.first_byte = now - self._started
 
-    def _note_contacts(self, carrier: Carrier, transfers: Iterable[Transfer]) -> None:
+    def _note_contacts(self, transfers: Iterable[Transfer]) -> None:
         contacts, pool = self._session.contacts, self._session.pool()
         for transfer in transfers:
-            if transfer.name in carrier:
-                contacts.sampled(transfer.name, carrier.sources(transfer.name))
+            contacts.sampled(transfer.name, transfer.connections)
             contacts.mirror_bytes(pool.bytes_from(transfer.name))
 
     def _note_refused_peers(self) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from samara.fetcher.arrivals import Arrivals
 from samara.fetcher.catalogs import Asking
+from samara.fetcher.companions import what_is_missing
 from samara.fetcher.control import Control
 from samara.fetcher.fetching import Fetching
 from samara.fetcher.fit import facts_of, memory_of_this_machine
@@ -150,6 +151,9 @@ def pull(
                 resolved.append(found)
         pulling = _Pulling(home, index, tuple(resolved), options, session, on_event, started)
         pulling.run()
+        for one in resolved:
+            for sentence in what_is_missing(home, index.get(), one.release):
+                on_event(Warned(message=sentence))
         return pulling.result()
 
 

@@ -47,6 +47,7 @@ from samara.seeder.swarm_events import (
     PeerBanned,
     PieceFailed,
     PieceFinished,
+    SourceBytes,
     SwarmEvent,
 )
 
@@ -96,6 +97,7 @@ class Transfer:
         self.evidence: list[tuple[Kind, str, Evidence]] = []
         self.ledger = SourceLedger()
         self.peers = 0
+        self.connections: tuple[SourceBytes, ...] = ()
         self._publish = publish or (lambda data: commit_blob(home, file.b3_hex, data))
         self._torrent = torrent
         self._partial = partial
@@ -448,6 +450,7 @@ class Transfer:
 
     def _sample(self, carrier: Carrier) -> None:
         self._require_untouched()
+        self.connections = carrier.sources(self.name)
         status = carrier.status(self.name)
         self.peers = status.peers
         self.ledger.sample(peers=status.downloaded, mirrors=self._pool.received(self.name))
