@@ -86,7 +86,8 @@ def _cells(one: EndpointRecord) -> tuple[str, ...]:
         ", ".join(one.found) or "–",
         size(one.bytes_in),
         size(one.bytes_out),
-        str(one.blocks_verified),
+        # of several peers nobody counts who brought which block, unless --record asks for it
+        "–" if one.kind == "peer" and one.bytes_in and not one.blocks_verified else str(one.blocks_verified),
         str(one.blocks_rejected),
     )
 

@@ -3,10 +3,11 @@
 Lives here: what was meant (resolve; held: what is here, names: by asking others) and whom to ask for it (catalogs,
 finder, forks, first_contact); a pull from end to end (pull, options), its connections (session), its loop (fetching,
 watch, control) and threads; one blob's way (transfer, over a carrier: the swarm, or mirrors/ alone), what survives a
-kill (partial) and what follows an arrival (arrivals); what to do (plan) and what need not be fetched (gather, reuse, adopt);
-sources judged (scores, governor, sources) and noted (contacts, recording, explain); what is handed on early (stream,
-fit). Mending (repair, in_place), releases on a stick (bundle_*) and for other programs (export), reading blocks again
-(blocks, verify), what differs (diff), what else is needed (companions), audit's rules and facts, and tidying up (housekeeping, space_facts, clean).
+kill (partial) and what follows an arrival (arrivals); what to do (plan) and what need not be fetched (gather, reuse,
+adopt); sources judged (scores, governor, sources) and noted (contacts, recording, explain); what is handed on early
+(stream, fit). Mending (repair, in_place), releases on a stick (bundle_*) and for other programs (export), reading
+blocks again (blocks, verify), what differs (diff), what else is needed (companions), audit's rules and facts, and
+tidying up (housekeeping, space_facts, clean).
 
 Must not live here: libtorrent's objects, printing, the engine.
 

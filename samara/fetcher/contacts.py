@@ -46,6 +46,7 @@ class Contacts:
     def __init__(self, *, told: Iterable[Endpoint] = ()) -> None:
         self._told = {format_endpoint(endpoint) for endpoint in told}
         self._known: dict[tuple[Kind, str, str], _Known] = defaultdict(_Known)
+        self._brought: dict[str, set[tuple[Kind, str, str]]] = defaultdict(set)
         self._givers: dict[tuple[str, int], set[tuple[Kind, str, str]]] = defaultdict(set)
         self._mirror_urls: dict[str, str] = {}
         self._counted: dict[str, int] = {}
@@ -66,7 +67,10 @@ class Contacts:
         for source in sources:
             known = self._known[self._peer(source.source)]
             known.found.update(source.found)
-            known.bytes_in += _growth(known.open_in, torrent, source.downloaded)
+            came = _growth(known.open_in, torrent, source.downloaded)
+            known.bytes_in += came
+            if came:
+                self._brought[torrent].add(self._peer(source.source))
             known.bytes_out += _growth(known.open_out, torrent, source.uploaded)
 
     def http(self, contact: Contact) -> None:
@@ -117,7 +121,10 @@ class Contacts:
 
     def block_verified(self, torrent: str, pieces: Iterable[int]) -> None:
         """A block of these pieces was proven: whoever gave any of them has a part in it."""
-        for giver in {giver for piece in pieces for giver in self._givers.get((torrent, piece), ())}:
+        givers = {giver for piece in pieces for giver in self._givers.get((torrent, piece), ())}
+        if not givers and len(self._brought[torrent]) == 1:  # nobody counted, and it can't have been anybody else
+            givers = self._brought[torrent]
+        for giver in givers:
             self._known[giver].verified += 1
 
     def rejected(self, kind: Kind, source: str, evidence: Evidence) -> None:

@@ -151,8 +151,8 @@ def pull(
                 resolved.append(found)
         pulling = _Pulling(home, index, tuple(resolved), options, session, on_event, started)
         pulling.run()
-        for one in resolved:
-            for sentence in what_is_missing(home, index.get(), one.release):
+        for found in resolved:
+            for sentence in what_is_missing(home, index.get(), found.release):
                 on_event(Warned(message=sentence))
         return pulling.result()
 

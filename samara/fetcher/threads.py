@@ -1,4 +1,4 @@
-"""The threads of one pull, shared by all its transfers: a set of hundreds of shards needs no more of them than one file.
+"""The threads of one pull, shared by all its transfers: hundreds of shards need no more of them than one file.
 
 Each kind waits only for kinds after it, so that none can wait for itself: commits → disk, commits → blocks.
 """
