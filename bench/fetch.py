@@ -83,13 +83,13 @@ def measure(work: Path, options: argparse.Namespace) -> None:
             seconds.setdefault("cp", []).append(timed_copy(model, work / "copy.gguf"))
             first = puller(work / "first", identity)
             pull(first, seeder, work / "v1.samara")
+            if not number:  # before another version is here that has the block too
+                fetched["repair"] = [repair(first, seeder)]
             for what in ("template", "tensor"):
                 os.sync()
                 got, took = pull(first, seeder, work / f"{what}.samara")
                 fetched.setdefault(what, []).append(got)
                 seconds.setdefault(what, []).append(took)
-            if not number:
-                fetched["repair"] = [repair(first, seeder)]
             shutil.rmtree(first)
             other = puller(work / "other", identity)
             os.sync()

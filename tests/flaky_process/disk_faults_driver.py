@@ -12,13 +12,13 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from support.mounts import fill, small_disk
-from support.processes import Outcome, pulling, samara
+from support.processes import Line, Outcome, pulling, samara
 from support.world import NOW, leftovers
 
 from samara.registry.home import Home
@@ -43,7 +43,7 @@ def full(place: Path, release: str, identity: str, peer: str, dice: random.Rando
         with pulling(home, release, "--peer", peer) as pull:
             begun = pull.expect("pull_progress", lambda line: line["peers"] > 0)
             more = begun["done"] + dice.randrange((begun["total"] - begun["done"]) // 3)
-            had = pull.expect("pull_progress", lambda line, more=more: line["done"] >= more)["done"]
+            had = pull.expect("pull_progress", _has_done(more))["done"]
             filler = fill(place)
             tries.append({"had": had, **_told(pull.end())})
         filler.unlink()
@@ -118,6 +118,10 @@ def _loop_disk(image: Path, place: Path, mebibytes: int) -> Iterator[_Disk]:
         yield disk
     finally:
         subprocess.run(["umount", place], check=True, timeout=LIMIT)
+
+
+def _has_done(size: int) -> Callable[[Line], bool]:
+    return lambda line: bool(line["done"] >= size)
 
 
 CASES = {"full": full, "breaks": breaks, "no-hard-links": no_hard_links}
