@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from mirror_kit import MIB, PIECE, Asked, Blob, Manners, Rig, blob, serving
 
 from samara.fetcher.mirrors import pool as pool_module
 from samara.fetcher.mirrors import spans
+from samara.fetcher.mirrors.direct import Direct
 
 CHUNK = 64 << 10  # bytes that a server may have sent which nobody took: its buffer, and what TCP holds
 SIZE = 8 * MIB
@@ -261,6 +263,44 @@ def test_a_private_address_is_refused_and_noted(tmp_path: Path, wanted: Blob) ->
         assert rig.pool.is_hopeless(wanted.name, time.monotonic() + 1e6)
     assert [(kind, url) for kind, url, _why in rig.ears.refusals][:1] == [("mirror", one.url)]
     assert "loopback" in rig.rejected[0].reason
+
+
+class Noting(Direct):
+    """Remembers which pieces peers would be kept from at this moment."""
+
+    def __init__(self, wait: Callable[[float], None]) -> None:
+        super().__init__(wait)
+        self.held: set[int] = set()
+
+    def hold_back(self, name: str, pieces: Iterable[int]) -> None:
+        self.held |= set(pieces)
+
+    def ask_for(self, name: str, pieces: Iterable[int]) -> None:
+        self.held -= set(pieces)
+
+
+@pytest.mark.parametrize("trouble", ["gone", "liar", "paused"])
+def test_what_no_mirror_is_at_any_more_is_asked_of_peers(tmp_path: Path, wanted: Blob, trouble: str) -> None:
+    """All that it was asked for was held back from them."""
+
+    def how(asked: Asked, usual: Manners) -> Manners:
+        if asked.number >= 3:
+            return Manners(data=b"", status=410)
+        lies = frozenset(range(2 * PIECE, SIZE, PIECE)) if trouble == "liar" else frozenset[int]()
+        return Manners(data=usual.data, stall_after=3 * PIECE, flips=lies)
+
+    with serving(wanted.data) as one, Rig(tmp_path, wanted, stall_timeout=1.0) as rig:
+        rig.direct = noting = Noting(rig.pool.wait)
+        one.how = how
+        rig.add(one.url)
+        soon = time.monotonic() + 100
+        rig.until(lambda: bool(noting.held) and bool(rig.have))
+        if trouble == "paused":
+            rig.pool.pause()
+        rig.until(lambda: not rig.pool.is_busy and (rig.pool._paused or rig.pool.is_hopeless(wanted.name, soon)))
+        rig.step()
+        assert noting.held <= rig.have
+        assert len(rig.have) < wanted.proof.count
 
 
 # -- who gives no ranges -----------------------------------------------------------------------------------------------
