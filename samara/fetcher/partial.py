@@ -267,6 +267,8 @@ def _check_pieces(fd: int, hashes: TorrentHashes, doubtful: Bitmap) -> Bitmap:
             return False
         offset = piece * hashes.piece_length
         length = min(hashes.piece_length, hashes.size - offset)
+        if hasattr(os, "posix_fadvise"):  # what the disk has, not what was once meant for it
+            os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
         data = read_at(fd, length, offset)
         expected = hashes.v1_pieces[20 * piece : 20 * piece + 20]
         return len(data) == length and hashlib.sha1(data, usedforsecurity=False).digest() == expected

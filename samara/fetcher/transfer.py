@@ -134,6 +134,7 @@ class Transfer:
         self._disk_failed = False
         self._reserved: Reserved | None = None
         self._grown = 0
+        self._banned: list[str] = []
         self._failed_piece: int | None = None
         self._prefix = 0
         self._claim_leaves()
@@ -190,6 +191,7 @@ class Transfer:
             self._require_untouched()
             self._pool.lost(self.name, happened.piece)
             self._failed_piece = happened.piece
+            self._blame_peers()
         elif isinstance(happened, Finished):
             self._all_arrived(carrier)
         elif isinstance(happened, EventsLost):
@@ -199,7 +201,7 @@ class Transfer:
         elif isinstance(happened, Flushed):
             self._after_flush()
         elif isinstance(happened, PeerBanned):
-            self._reject_peer(happened.endpoint)
+            self._banned.append(happened.endpoint)  # libtorrent names the piece after the peer
         elif isinstance(happened, DiskFailed):
             self._disk_failed = True  # pieces that passed their check may have failed to be written: claim no more
             raise io_error(OSError(happened.errno, happened.message), self._partial.data)
@@ -207,8 +209,11 @@ class Transfer:
     def tick(self, carrier: Carrier, now: float) -> None:
         """Collect what the threads have done; checkpoint when it is time. Raises what went wrong in them."""
         self._collect_checks()
+        self._blame_peers()
         if self._saving is not None and self._saving.done():
+            self._disk_failed = True  # what a disk couldn't keep it tells once: if it did, claim no more
             self._saving.result()
+            self._disk_failed = False
             self._saving = None
         if self.state is State.FETCHING:
             if now - self._sampled_at >= SAMPLE_SECONDS:
@@ -481,6 +486,11 @@ class Transfer:
             )
             self.evidence.append(("mirror", rejected.url, found))
         self._reject(SourceRejected(source=rejected.url, kind="mirror", reason=rejected.reason))
+
+    def _blame_peers(self) -> None:
+        banned, self._banned = self._banned, []
+        for endpoint in banned:
+            self._reject_peer(endpoint)
 
     def _reject_peer(self, endpoint: str) -> None:
         """A peer was banned for a piece. libtorrent keeps the piece's number alone, not what it got."""

@@ -12,6 +12,7 @@ from samara.fetcher.carrier import Carrier
 from samara.fetcher.mirrors.pool import MirrorRejected
 from samara.fetcher.plan import has_stalled
 from samara.fetcher.transfer import State, Transfer
+from samara.schemas.endpoints import format_endpoint
 from samara.schemas.errors import NetworkError
 from samara.schemas.events import OverallProgress, PullProgress
 from samara.schemas.rates import RateMeter
@@ -26,6 +27,8 @@ from samara.seeder.swarm_events import (
 
 PROGRESS_EVERY = 0.25  # seconds
 RETELL_EVERY = 3.0  # seconds between tries of told peers while none is connected
+ENOUGH = 8 << 10  # bytes that count as a sign of life,
+ENOUGH_A_SECOND = 256  # or fewer where one gives up soon
 SILENT_FOR = 12.0  # seconds without a byte from connected peers before they are called anew; then twice as long
 UTP_AFTER = 10.0  # seconds without anybody over TCP
 NAMED = 4  # sources in the message when a pull gives up
@@ -50,7 +53,9 @@ class Watch:
         self._give_up_after = give_up_after
         self._meters: dict[str, RateMeter] = {}
         self._last_progress = self._told_at = self._alone_since = now
-        self._last_bytes = -1
+        self._last_bytes = self._last_arrived = -1
+        self._banned: dict[str, int] = {}
+        self._on_parole: tuple[tuple[str, int], ...] = ()
         self._patience = SILENT_FOR
         self._shown_at = 0.0
         self._losses: dict[str, str] = {}
@@ -58,13 +63,16 @@ class Watch:
     def handle(self, carrier: Carrier, happened: SwarmEvent) -> None:
         """Tell a fresh torrent its peers; remember why the last connection was lost."""
         if isinstance(happened, Downloading) and happened.torrent in carrier:
-            if self._lost_all(carrier.begin(happened.torrent, self._peers)) and self._nobody_else:
+            told = self._on_parole or self._peers
+            if self._lost_all(carrier.begin(happened.torrent, told)) and self._nobody_else:
                 raise NetworkError(f"nobody to ask: {self._why()}", next_step="check the address after --peer")
         elif isinstance(happened, PeerLost):
             if self._losses.get(happened.endpoint) != WRONG_BYTES:  # what comes after that says less
                 self._lost(happened.endpoint, happened.reason)
         elif isinstance(happened, PeerBanned):
             self._lost(happened.endpoint, WRONG_BYTES)
+            self._banned[happened.endpoint] = self._banned.get(happened.endpoint, 0) + 1
+            self._on_parole = ()
         elif isinstance(happened, ListenFailed) and happened.was_chosen:
             raise happened.as_error()
 
@@ -125,16 +133,22 @@ class Watch:
         fetching = [transfer for transfer in transfers if transfer.state is State.FETCHING]
         # bytes, not pieces: one piece of a large model takes minutes on a slow link
         got = sum(transfer.done_bytes + transfer.ledger.downloaded for transfer in transfers)
-        if got != self._last_bytes or not fetching:
-            self._last_bytes, self._last_progress, self._patience = got, now, SILENT_FOR
+        # and enough of them: who drips only pretends to be there
+        enough = min(ENOUGH, ENOUGH_A_SECOND * self._give_up_after)
+        arrived = sum(transfer.done_bytes for transfer in transfers)
+        if not fetching or arrived != self._last_arrived or not 0 <= got - self._last_bytes < enough:
+            self._last_arrived, self._last_bytes = arrived, got
+            self._last_progress, self._patience = now, SILENT_FOR
             return
         silent = now - self._last_progress
         if silent >= self._patience:
             # connections that are dead without knowing it: an address that changed, a router that forgot
             self._patience *= 2
-            for transfer in fetching:
-                if transfer.peers:
-                    transfer.call_anew(carrier, now)
+            connected = [transfer for transfer in fetching if transfer.peers]
+            if connected:
+                carrier.listen_anew()
+            for transfer in connected:
+                transfer.call_anew(carrier, now)
         alone = [transfer for transfer in fetching if transfer.peers == 0]
         if not alone:
             self._alone_since = now
@@ -144,12 +158,28 @@ class Watch:
                 carrier.allow_utp()
             for transfer in alone:
                 # begin, for one whose start went unheard; who has no address now may have one when the link is back
-                self._lost_all(carrier.begin(transfer.name, self._peers))
+                self._lost_all(carrier.begin(transfer.name, self._on_parole or self._peers))
+            self._give_another_chance(carrier, alone, now)
         if has_stalled(now=now, last_progress=self._last_progress, give_up_after=self._give_up_after):
             raise NetworkError(
                 f"nothing came for {self._give_up_after:.0f} s ({self._why()})",
                 next_step="everything fetched so far is kept: run the same command again later",
             )
+
+    def _give_another_chance(self, carrier: Carrier, alone: Sequence[Transfer], now: float) -> None:
+        """Everybody we were told of was banned: of pieces that several gave, libtorrent blames all. One at a time is
+        asked again, alone: whoever is banned then has only himself to blame.
+        """
+        told = {format_endpoint(peer): peer for peer in self._peers}
+        if self._on_parole or not told or not all(text in self._banned for text in told):
+            return
+        for text, peer in told.items():
+            if self._banned[text] == 1:
+                self._on_parole = (peer,)
+                carrier.forgive(peer[0])
+                for transfer in alone:
+                    transfer.call_anew(carrier, now)
+                return
 
     def _lost(self, source: str, reason: str) -> None:
         self._losses.pop(source, None)  # the latest last

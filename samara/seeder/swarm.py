@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import MalformedError, NetworkError, UsageError
 from samara.schemas.networks import Network, NetworkPolicy
 from samara.schemas.pull_record import Found
+from samara.seeder.name_lookups import NameLookups, addresses
 from samara.seeder.swarm_dht import Dht, dht_settings, listen_for, resolve_nodes
 from samara.seeder.swarm_events import (
     BlockReceived,
@@ -89,7 +89,8 @@ class Swarm:
     def __init__(self, options: SwarmOptions) -> None:
         profile = options.profile
         alerts = _ALERTS | lt.alert_category.block_progress if options.count_blocks else _ALERTS
-        nodes = resolve_nodes(options.dht_nodes, _addresses)
+        nodes = resolve_nodes(options.dht_nodes, addresses)
+        self._listen = ",".join(listen_for(options.listen, nodes))
         parameters = lt.session_params()
         settings: Any = {"alert_queue_size": 20_000, **profile.settings, **SMALL_FILE_SETTINGS}
         settings.update(dht_settings(nodes, enabled=options.dht))
@@ -107,7 +108,7 @@ class Swarm:
                 "enable_natpmp": options.port_mapping,
                 "enable_upnp": options.port_mapping,
                 "handshake_timeout": 10,
-                "listen_interfaces": ",".join(listen_for(options.listen, nodes)),
+                "listen_interfaces": self._listen,
                 "listen_system_port_fallback": False,  # a taken port is an error, not a reason to take another
                 "max_retry_port_bind": 0,
                 "min_reconnect_time": 2,
@@ -126,6 +127,8 @@ class Swarm:
         self._chosen = frozenset(text for text in options.listen if parse_endpoint(text)[1] != 0)
         self._handles: dict[str, Any] = {}
         self._first: dict[str, range] = {}
+        self._names = NameLookups()
+        self._waiting_for_names: dict[tuple[str, int], set[str]] = {}
         self._polled_at = 0.0
         self.finds_peers = options.dht or options.lan
         self._small = SmallFetches(self.peers)
@@ -300,20 +303,46 @@ class Swarm:
             self._session.remove_torrent(handle)
 
     def connect(self, name: str, endpoints: Iterable[tuple[str, int]]) -> dict[str, str]:
-        """Try these peers (host, port). Returns the endpoints that have no address, and why."""
+        """Try these peers (host, port). Returns the endpoints that have no address, and why.
+
+        A name whose look-up takes long is tried when its answer comes; if that is none, the next call says so.
+        """
         lost: dict[str, str] = {}
         for host, port in endpoints:
             try:
-                addresses = _addresses(host, port)
+                found = self._names.ask(host, port)
             except OSError as error:
                 lost[format_endpoint((host, port))] = f"can't find its address ({error.strerror or error})"
                 continue
-            refused = [why for address in addresses if (why := self._networks.why_not(address[0], vouched=True))]
-            if len(refused) == len(addresses):
+            if found is None:
+                self._waiting_for_names.setdefault((host, port), set()).add(name)
+                continue
+            refused = [why for address in found if (why := self._networks.why_not(address[0], vouched=True))]
+            if len(refused) == len(found):
                 lost[format_endpoint((host, port))] = refused[0]
-            for address in addresses:  # one outside the networks is refused by libtorrent's filter
+            for address in found:  # one outside the networks is refused by libtorrent's filter
                 self._handles[name].connect_peer(address)
         return lost
+
+    def listen_anew(self) -> None:
+        """On other ports, unless a port was chosen: who still has our dead connection refuses the same address and port
+        as a second one.
+        """
+        if not self._chosen and self._listen:
+            self._session.apply_settings({"listen_interfaces": ""})
+            self._session.apply_settings({"listen_interfaces": self._listen})
+
+    def forgive(self, address: str) -> None:
+        """Talk to a banned address again."""
+        blocked = self._session.get_ip_filter()
+        blocked.add_rule(address, address, 0)
+        self._session.set_ip_filter(blocked)
+
+    def _connect_to_names(self) -> None:
+        for endpoint in self._names.answered():
+            torrents = self._waiting_for_names.pop(endpoint, set())
+            for name in torrents.intersection(self._handles):
+                self.connect(name, [endpoint])
 
     def peers(self, name: str) -> tuple[tuple[str, int], ...]:
         """The peers (host, port) a torrent is connected to, as far as they can be called: to ask them for another."""
@@ -373,6 +402,7 @@ class Swarm:
     def poll(self, timeout: float) -> tuple[SwarmEvent, ...]:
         """Wait up to `timeout` seconds for something to happen; everything that has, in order."""
         self._dht.tick(time.monotonic())
+        self._connect_to_names()
         self._session.wait_for_alert(max(0, int(timeout * 1000)))
         # thousands of pieces a second are taken in handfuls: each wake-up costs more than what it brings
         time.sleep(max(0.0, min(timeout, self._polled_at + HANDFUL - time.monotonic())))
@@ -537,18 +567,6 @@ def _parameters_of(info: lt.torrent_info, folder: Path, file_name: str) -> Any:
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     parameters.flags |= lt.torrent_flags.override_trackers | lt.torrent_flags.override_web_seeds
     return parameters
-
-
-def _addresses(host: str, port: int) -> list[tuple[str, int]]:
-    try:
-        return [(str(ipaddress.ip_address(host)), port)]
-    except ValueError:
-        pass
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except ValueError:  # UnicodeError among them: what can't be the name of a host
-        raise socket.gaierror(socket.EAI_NONAME, "not the name of a host") from None
-    return list(dict.fromkeys((str(item[4][0]), port) for item in found))
 
 
 def _is_at(endpoint: str, chosen: str) -> bool:

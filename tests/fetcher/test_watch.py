@@ -11,7 +11,7 @@ import pytest
 from samara.fetcher.mirrors.pool import MirrorRejected
 from samara.fetcher.sources import SourceLedger
 from samara.fetcher.transfer import State, Transfer
-from samara.fetcher.watch import RETELL_EVERY, UTP_AFTER, Watch
+from samara.fetcher.watch import RETELL_EVERY, SILENT_FOR, UTP_AFTER, Watch
 from samara.schemas.errors import NetworkError
 from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import Downloading, ListenFailed, PeerBanned, PeerLost
@@ -33,6 +33,12 @@ class NotingSwarm:
     def begin(self, name: str, peers: Iterable[tuple[str, int]]) -> dict[str, str]:
         self.asked.append("begin")
         return self.unresolved
+
+    def listen_anew(self) -> None:
+        self.asked.append("listen")
+
+    def forgive(self, address: str) -> None:
+        self.asked.append(f"forgive {address}")
 
     def allow_utp(self) -> None:
         self.asked.append("utp")
@@ -164,3 +170,39 @@ def test_a_link_that_is_down_for_a_while_takes_its_names_with_it_and_that_ends_n
     assert swarm.asked == ["begin", "begin"]
     with pytest.raises(NetworkError, match="can't find its address"):
         look(watch, swarm, transfer, GIVE_UP + 1)
+
+
+def test_connected_peers_that_are_silent_are_called_anew_ever_more_seldom() -> None:
+    watch, swarm, transfer = watching()
+    transfer.peers = 1
+    look(watch, swarm, transfer, 0.0)
+    called = []
+    for second in range(1, int(GIVE_UP)):
+        look(watch, swarm, transfer, float(second))
+        called.append(transfer.called_anew)
+    assert called[int(SILENT_FOR) - 2 : int(SILENT_FOR)] == [0, 1]
+    assert called[-1] == 3
+    assert swarm.asked.count("listen") == 3
+
+
+def test_a_byte_now_and_then_is_no_sign_of_life() -> None:
+    watch, swarm, transfer = watching()
+    transfer.peers = 1
+    with pytest.raises(NetworkError, match="nothing came"):
+        for second in range(int(GIVE_UP) + 2):
+            transfer.ledger.sample(peers=4 * second, mirrors=0)
+            look(watch, swarm, transfer, float(second))
+
+
+def test_who_was_banned_with_others_gets_one_chance_alone() -> None:
+    watch, swarm, transfer = watching()
+    look(watch, swarm, transfer, 0.0)
+    watch.handle(cast(Swarm, swarm), PeerBanned(torrent="t", endpoint="192.0.2.1:6901"))
+    for second in range(1, 20):
+        look(watch, swarm, transfer, float(second))
+    assert swarm.asked.count("forgive 192.0.2.1") == 1
+    assert transfer.called_anew == 1
+    watch.handle(cast(Swarm, swarm), PeerBanned(torrent="t", endpoint="192.0.2.1:6901"))
+    for second in range(20, 40):
+        look(watch, swarm, transfer, float(second))
+    assert swarm.asked.count("forgive 192.0.2.1") == 1

@@ -134,6 +134,12 @@ class Direct:
         """Peers are at nothing."""
         return frozenset()
 
+    def listen_anew(self) -> None:
+        """Nobody calls."""
+
+    def forgive(self, _address: str) -> None:
+        """Nobody was banned."""
+
     def allow_utp(self) -> None:
         """There are no peers to reach."""
 
