@@ -130,8 +130,9 @@ class Contacts:
     def rejected(self, kind: Kind, source: str, evidence: Evidence) -> None:
         """Somebody's bytes were wrong."""
         known = self._mirror(source) if kind == "mirror" else self._known[self._peer(source)]
-        known.rejected += 1
-        known.evidence.append(evidence)
+        if evidence not in known.evidence:  # a ban may be told more than once
+            known.rejected += 1
+            known.evidence.append(evidence)
 
     def endpoints(self) -> tuple[EndpointRecord, ...]:
         """Everybody, for the record."""

@@ -119,6 +119,7 @@ def test_wrong_bytes_are_evidence_against_whoever_sent_them() -> None:
     wrong = Evidence(file="m.gguf", block=3, piece=7, expected="sha1:" + "0" * 40, actual="sha1:" + "1" * 40)
     contacts.rejected("mirror", URL, wrong)
     contacts.rejected("peer", OTHER, wrong)
+    contacts.rejected("peer", OTHER, wrong)  # the same, told twice
     found = by_name(contacts)
     for key in (("mirror", "192.0.2.9:80", URL), ("peer", OTHER, "")):
         assert (found[key].blocks_rejected, found[key].evidence) == (1, (wrong,))

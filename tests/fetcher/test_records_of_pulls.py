@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.mirrors import Mirror, mirror
-from support.pulls import Pull, options, pulled
+from support.pulls import Pull, options, pull_half, pulled
 from support.swarms import lying, seeding
 from support.world import MIB, PIECE, Shelf, flipped_copy, one_blob, trusting_home
 
@@ -75,7 +75,7 @@ def test_peers_and_mirrors_with_bytes_that_add_up(tmp_path: Path, home: Home, sh
         served.of("blob.bin"),
         ("manifest",),
     )
-    assert 0 < a_peer.bytes_in <= gave == done.bytes_from_peers
+    assert a_peer.bytes_in == gave == done.bytes_from_peers
     assert a_mirror.bytes_in == done.bytes_from_mirrors
     blocks = len(shelved.only.blocks)
     assert max(a_peer.blocks_verified, a_mirror.blocks_verified) <= blocks
@@ -83,14 +83,24 @@ def test_peers_and_mirrors_with_bytes_that_add_up(tmp_path: Path, home: Home, sh
     assert record.started <= record.ended
 
 
-@pytest.mark.xfail(
-    reason="what came since the last sample is lost when the finished torrent leaves the session", strict=False
-)
 def test_a_quick_pull_from_peers_alone_has_all_its_bytes_on_record(home: Home, shelved: Shelf) -> None:
     with seeding(shelved) as peer:
         done = pulled(home, shelved.file, options(peer.endpoint, mirrors=False))
     (a_peer,) = on_record(home).endpoints
     assert a_peer.bytes_in == done.bytes_from_peers == SIZE
+
+
+@pytest.mark.xfail(reason="where nobody counts, blocks that were here are credited to whoever brought the others")
+def test_who_brought_the_second_half_is_not_credited_with_the_first(tmp_path: Path) -> None:
+    shelved = one_blob(tmp_path / "bare", SIZE)
+    home = trusting_home(tmp_path / "half", shelved)
+    pull_half(home, shelved)
+    with seeding(shelved) as peer:
+        pulled(home, shelved.file, options(peer.endpoint, mirrors=False))
+    (a_peer,) = on_record(home).endpoints
+    half = shelved.only.piece_count // 2 * PIECE
+    assert a_peer.bytes_in == SIZE - half
+    assert a_peer.blocks_verified == sum(block.end > half for block in shelved.only.blocks)
 
 
 def test_a_mirror_alone_and_the_release_file_from_the_same_server(home: Home, shelved: Shelf, served: Mirror) -> None:
@@ -127,7 +137,7 @@ def test_a_lying_peer_with_its_evidence(tmp_path: Path, home: Home, shelved: She
     with lying(shelved, wrong) as liar, seeding(shelved, up=8_000_000) as honest:
         pulled(home, shelved.file, options(liar.endpoint, honest.endpoint, mirrors=False))
     found = {one.endpoint: one for one in of(on_record(home), "peer")}
-    assert found[liar.text].blocks_rejected == 1
+    assert found[liar.text].blocks_rejected == len(found[liar.text].evidence) >= 1
     assert found[liar.text].evidence[0].expected is not None
     assert found[honest.text].blocks_rejected == 0
 
