@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from support.models import gguf
 from support.pulls import Pull, options, pulled
 from support.swarms import lying, seeding, seeding_part
 from support.world import MIB, PIECE, Shelf, flip, one_blob, random_file, shelf, trusting_home
 
-from samara.fetcher.reuse import gaps, straddling_leaves
+from samara.fetcher.reuse import Copy, Place, copy_blocks, gaps, inside, straddling_leaves
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import stamp_at
 from samara.schemas.bittorrent import LEAF
-from samara.schemas.errors import NetworkError
+from samara.schemas.errors import NetworkError, StoreError
 from samara.schemas.events import PullPlanned
 from samara.schemas.manifest import blocks_of
 
@@ -212,3 +214,57 @@ class TestGaps:
 
     def test_without_claims_it_is_the_blocks(self) -> None:
         assert list(gaps(self.BLOCKS, (), 1000)) == [(0, 100), (100, 350), (350, 400)]
+
+
+class TestCopyBlocks:
+    DATA = bytes(range(256)) * 1024
+    BLOCKS = blocks_of([(len(part), blake3(part).digest()) for part in (DATA[:100_000], DATA[100_000:])])
+
+    @pytest.fixture
+    def right(self, tmp_path: Path) -> Path:
+        """The bytes, 33 further on."""
+        (tmp_path / "right").write_bytes(b"x" * 33 + self.DATA)
+        return tmp_path / "right"
+
+    @pytest.fixture
+    def wrong(self, tmp_path: Path) -> Path:
+        (tmp_path / "wrong").write_bytes(bytes(len(self.DATA) + 33))
+        return tmp_path / "wrong"
+
+    def copies(self, *paths: Path) -> list[Copy]:
+        return [
+            Copy(block=b, places=tuple(Place(path=path, offset=b.offset + 33, size=b.size) for path in paths))
+            for b in self.BLOCKS
+        ]
+
+    def test_whoever_has_it_right(self, tmp_path: Path, right: Path, wrong: Path) -> None:
+        with (tmp_path / "target").open("w+b") as target:
+            came = copy_blocks(self.copies(wrong, tmp_path / "gone", right), target.fileno())
+        assert {number: place.path for number, place in came.items()} == {0: right, 1: right}
+        assert (tmp_path / "target").read_bytes() == self.DATA
+
+    def test_what_is_wrong_or_cut_short_is_not_written(self, tmp_path: Path, right: Path, wrong: Path) -> None:
+        os.truncate(right, 33 + 150_000)
+        with (tmp_path / "target").open("w+b") as target:
+            came = copy_blocks(self.copies(wrong, right), target.fileno(), holding={0, 1})
+        assert list(came) == [0]
+        assert (tmp_path / "target").read_bytes() == self.DATA[:100_000]
+
+    def test_progress_ends_at_all_of_it(self, tmp_path: Path, right: Path) -> None:
+        told: list[int] = []
+        with (tmp_path / "target").open("w+b") as target:
+            copy_blocks(self.copies(right), target.fileno(), on_progress=told.append)
+        assert told[-1] == len(self.DATA)
+
+    def test_a_target_that_can_not_be_written_says_so(self, right: Path, wrong: Path) -> None:
+        with wrong.open("rb") as target, pytest.raises(StoreError):
+            copy_blocks(self.copies(right), target.fileno())
+
+
+class TestInside:
+    BLOCKS = blocks_of([(100, b""), (250, b""), (50, b"")])
+
+    def test_only_whole_ones(self) -> None:
+        assert [block.index for block in inside(self.BLOCKS, [(0, 100), (120, 400)])] == [0, 2]
+        assert [block.index for block in inside(self.BLOCKS, [(0, 349)])] == [0]
+        assert list(inside(self.BLOCKS, [])) == []
