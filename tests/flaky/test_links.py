@@ -15,7 +15,7 @@ from support.world import Shelf
 from samara.registry.home import Home
 
 
-@pytest.mark.parametrize("percent", [1, 3, 10])
+@pytest.mark.parametrize("percent", [long(1), long(3), 10])
 def test_packets_are_lost(make_links: MakeLinks, shelved: Shelf, home: Home, seed: int, percent: int) -> None:
     with make_links() as links, links.seeding(shelved.home) as seeder:
         links.lossy(percent, seed=seed)
@@ -24,7 +24,7 @@ def test_packets_are_lost(make_links: MakeLinks, shelved: Shelf, home: Home, see
         assert links.lost() > 0
 
 
-@pytest.mark.parametrize("mbit", [2, long(20), long(100), long(1000)])
+@pytest.mark.parametrize("mbit", [long(2), 20, long(100), long(1000)])
 def test_a_slow_link(make_links: MakeLinks, shelved: Shelf, home: Home, mbit: int) -> None:
     with make_links() as links, links.seeding(shelved.home) as seeder:
         links.slow(mbit)
@@ -35,7 +35,7 @@ def test_a_slow_link(make_links: MakeLinks, shelved: Shelf, home: Home, mbit: in
             assert time.monotonic() - started > shelved.size * 8 / (mbit * 1e6) * 0.8
 
 
-@pytest.mark.parametrize("seconds", [1, 10, long(60)])
+@pytest.mark.parametrize("seconds", [1, long(10), long(60)])
 def test_the_link_goes_down_for_a_while(make_links: MakeLinks, shelved: Shelf, home: Home, seconds: int) -> None:
     with make_links() as links, links.seeding(shelved.home) as seeder:
         links.slow(8)
@@ -58,6 +58,7 @@ def test_the_fetcher_gets_another_address(shelved: Shelf, home: Home) -> None:
             ends_well(pull, home, shelved, again=CUT)
 
 
+@pytest.mark.long
 @pytest.mark.xfail(strict=True, reason="a seeder refuses whom it takes for connected: same address, same listen port")
 def test_a_router_forgets_the_connections(make_links: MakeLinks, shelved: Shelf, home: Home) -> None:
     """The address stays: whoever calls again must not be taken for the one that is still thought to be connected."""

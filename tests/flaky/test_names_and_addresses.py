@@ -53,6 +53,7 @@ def test_a_name_without_an_address_gets_one(links: LabLinks, names: NameServer, 
         ends_well(pull, home, shelved, again=0)
 
 
+@pytest.mark.long
 def test_a_broken_name_server_gets_well(links: LabLinks, names: NameServer, shelved: Shelf, home: Home) -> None:
     names.names[NAS] = links.lab.address("seeder0")
     names.is_broken = True
@@ -78,6 +79,7 @@ def test_a_silent_name_server_keeps_nobody_away(
         assert names.asked > 0
 
 
+@pytest.mark.long
 @pytest.mark.xfail(strict=True, reason="each look-up is taken for a process that was stopped: silence begins anew")
 def test_with_a_silent_name_server_a_pull_still_gives_up(
     links: LabLinks, names: NameServer, shelved: Shelf, home: Home
@@ -130,7 +132,8 @@ def test_packets_to_a_mirror_are_lost(
     assert links.lost() > 0
 
 
-@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("seconds", [5, 60])
 def test_the_link_to_a_mirror_goes_down_and_the_fetcher_comes_back_with_another_address(
     links: LabLinks, names: NameServer, mirrored: tuple[Shelf, BadMirror], mirror_home: Home, seconds: int
 ) -> None:
