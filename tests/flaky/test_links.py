@@ -59,7 +59,6 @@ def test_the_fetcher_gets_another_address(shelved: Shelf, home: Home) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.xfail(strict=True, reason="a seeder refuses whom it takes for connected: same address, same listen port")
 def test_a_router_forgets_the_connections(make_links: MakeLinks, shelved: Shelf, home: Home) -> None:
     """The address stays: whoever calls again must not be taken for the one that is still thought to be connected."""
     with make_links() as links, links.seeding(shelved.home) as seeder:

@@ -80,7 +80,6 @@ def test_a_silent_name_server_keeps_nobody_away(
 
 
 @pytest.mark.long
-@pytest.mark.xfail(strict=True, reason="each look-up is taken for a process that was stopped: silence begins anew")
 def test_with_a_silent_name_server_a_pull_still_gives_up(
     links: LabLinks, names: NameServer, shelved: Shelf, home: Home
 ) -> None:

@@ -25,7 +25,6 @@ SLOW = f"--up={HONEST}"
 FRAMED = pytest.mark.xfail(
     strict=False, reason="an honest peer that gave parts of spoilt pieces may be banned with the liar"
 )
-DRIPS_ARE_PROGRESS = "a byte now and then is taken for progress: no connection is made anew, nothing is given up"
 
 
 # -- peers that do harm ------------------------------------------------------------------------------------------------
@@ -35,9 +34,7 @@ DRIPS_ARE_PROGRESS = "a byte now and then is taken for progress: no connection i
     "harms",
     [
         pytest.param([harm for harm in Harm if harm is not Harm.DRIPS], id="all-but-drips", marks=FRAMED),
-        pytest.param(
-            list(Harm), id="all", marks=[pytest.mark.long, pytest.mark.xfail(strict=True, reason=DRIPS_ARE_PROGRESS)]
-        ),
+        pytest.param(list(Harm), id="all", marks=[FRAMED, pytest.mark.long]),
     ],
 )
 def test_every_kind_of_rogue_beside_one_honest_peer(shelved: Shelf, home: Home, seed: int, harms: list[Harm]) -> None:
@@ -88,7 +85,7 @@ def test_a_rogue_beside_an_honest_peer(shelved: Shelf, home: Home, seed: int, ha
     "harm",
     [
         Harm.WRONG_BYTES,
-        pytest.param(Harm.DRIPS, marks=[pytest.mark.long, pytest.mark.xfail(strict=True, reason=DRIPS_ARE_PROGRESS)]),
+        long(Harm.DRIPS),
         long(Harm.SHORTER),
         long(Harm.SILENT),
     ],
