@@ -163,6 +163,8 @@ class Fetching:
             for transfer in unfinished:
                 transfer.tick(carrier, now)
                 on_round(transfer)
+                while transfer.pardoned:
+                    watch.pardon(transfer.pardoned.pop())
             self._note_first_byte(now)
             self._index.check()
             for progress in watch.progress(unfinished, now):
@@ -221,6 +223,7 @@ class Fetching:
     def _save_progress(self, carrier: Carrier, batch: Sequence[Transfer]) -> None:
         """The pull ends early: let what has arrived be written, and record it."""
         with contextlib.suppress(SamaraError):
+            self._session.pool().pause()
             self._session.pool().tick(time.monotonic(), carrier)  # pieces that mirrors brought a moment ago
         waiting = {transfer.name: transfer for transfer in batch if transfer.begin_last_flush(carrier)}
         deadline = time.monotonic() + LAST_FLUSH

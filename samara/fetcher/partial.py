@@ -15,16 +15,16 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from samara.fetcher.blocks import cores
 from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_errors, make_folder, write_durably
 from samara.registry.home import Home
-from samara.registry.positioned import extents, read_at
-from samara.schemas.bittorrent import TorrentHashes, piece_count
+from samara.registry.positioned import extents, read_into
+from samara.schemas.bittorrent import LEAF, TorrentHashes, piece_count
 from samara.schemas.digests import b3
 from samara.schemas.envelope import canonical_json, strict_json
 from samara.schemas.errors import MalformedError, StoreError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 FORMAT = "samara-partial-1"
 LOCK_LOOK = 0.2  # seconds between looks at whether a lock is still needed
 _MAX_RECORD = 1 << 20
+_CHUNK = 1 << 20  # bytes hashed at once
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,11 +49,16 @@ class Claims:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recovered:
-    """What a partial really holds. `checked` bytes had to be hashed because no record claimed them."""
+    """What a partial really holds. `checked` bytes had to be hashed because no record claimed them.
+
+    `begun`: of pieces that are there in part, which leaves (16 KiB) have data. Nothing proves those: whoever uses them
+    must be ready for wrong ones.
+    """
 
     pieces: Bitmap
     blocks: Bitmap
     checked: int
+    begun: Mapping[int, Sequence[bool]] = field(default_factory=dict)
 
 
 class Partial:
@@ -210,7 +216,7 @@ def recover(partial: Partial, hashes: TorrentHashes, blocks: int) -> Recovered:
         raise StoreError(f"can't read {partial.data} ({error.strerror})", next_step="check its permissions") from None
     try:
         with io_errors(partial.data):
-            present = _pieces_with_data(fd, hashes)
+            present, begun = _pieces_with_data(fd, hashes)
             claims = partial.load(pieces=count, blocks=blocks)
             claimed = present & claims.pieces if claims is not None else Bitmap.empty(count)
             doubtful = present - claimed
@@ -218,7 +224,9 @@ def recover(partial: Partial, hashes: TorrentHashes, blocks: int) -> Recovered:
     finally:
         os.close(fd)
     kept = claims.blocks if claims is not None and claimed == claims.pieces else Bitmap.empty(blocks)
-    return Recovered(pieces=claimed | proven, blocks=kept, checked=len(doubtful) * hashes.piece_length)
+    return Recovered(
+        pieces=claimed | proven, blocks=kept, checked=len(doubtful) * hashes.piece_length, begun=begun
+    )  # fmt: skip
 
 
 def _acquire(lock: BaseFileLock) -> bool:
@@ -248,30 +256,43 @@ def _parse(data: bytes, blob: str, torrent: str, pieces: int, blocks: int) -> Cl
         raise MalformedError("resume record is damaged") from None
 
 
-def _pieces_with_data(fd: int, hashes: TorrentHashes) -> Bitmap:
-    count = piece_count(hashes.size, hashes.piece_length)
+def _pieces_with_data(fd: int, hashes: TorrentHashes) -> tuple[Bitmap, dict[int, list[bool]]]:
+    """The pieces without a hole, and of those that have one the leaves without."""
+    count, length = piece_count(hashes.size, hashes.piece_length), hashes.piece_length
     found: list[int] = []
+    begun: dict[int, list[bool]] = {}
     for start, end in extents(fd):
-        first = -(-start // hashes.piece_length)
-        last = count if end >= hashes.size else end // hashes.piece_length
+        first = -(-start // length)
+        last = count if end >= hashes.size else end // length
         found.extend(range(first, last))
-    return Bitmap.of(count, found)
+        for piece in {start // length, min(end, hashes.size - 1) // length} - set(range(first, last)):
+            leaves = begun.setdefault(piece, [False] * -(-min(length, hashes.size - piece * length) // LEAF))
+            for leaf in range(len(leaves)):
+                at = piece * length + leaf * LEAF
+                leaves[leaf] |= start <= at and min(at + LEAF, hashes.size) <= end
+    return Bitmap.of(count, found), {piece: leaves for piece, leaves in begun.items() if any(leaves)}
 
 
 def _check_pieces(fd: int, hashes: TorrentHashes, doubtful: Bitmap) -> Bitmap:
     count = piece_count(hashes.size, hashes.piece_length)
     stop = threading.Event()
+    buffers = threading.local()  # a new one for each piece would cost more than the hashing
 
     def right(piece: int) -> bool:
         if stop.is_set():
             return False
         offset = piece * hashes.piece_length
         length = min(hashes.piece_length, hashes.size - offset)
-        if hasattr(os, "posix_fadvise"):  # what the disk has, not what was once meant for it
-            os.posix_fadvise(fd, offset, length, os.POSIX_FADV_DONTNEED)
-        data = read_at(fd, length, offset)
-        expected = hashes.v1_pieces[20 * piece : 20 * piece + 20]
-        return len(data) == length and hashlib.sha1(data, usedforsecurity=False).digest() == expected
+        if not hasattr(buffers, "buffer"):
+            buffers.buffer = bytearray(min(_CHUNK, hashes.piece_length))
+        view, hasher, done = memoryview(buffers.buffer), hashlib.sha1(usedforsecurity=False), 0
+        while done < length:
+            got = read_into(fd, view[: length - done], offset + done)
+            if got == 0:
+                return False
+            hasher.update(view[:got])
+            done += got
+        return hasher.digest() == hashes.v1_pieces[20 * piece : 20 * piece + 20]
 
     pieces = list(doubtful)
     with ThreadPoolExecutor(max_workers=cores(), thread_name_prefix="resume") as pool:

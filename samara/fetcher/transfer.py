@@ -33,6 +33,7 @@ from samara.registry.home import Home
 from samara.registry.store import commit_blob
 from samara.schemas.bittorrent import LEAF, ParsedTorrent
 from samara.schemas.digests import b3_text
+from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.errors import IntegrityError, StoreError
 from samara.schemas.events import Note, OnEvent, Reached, SourceRejected
 from samara.schemas.manifest import Block, ReleaseFile
@@ -118,6 +119,9 @@ class Transfer:
         for index in recovered.blocks:
             self._prove(file.blocks[index])
         self._leaves: dict[int, list[bool]] = {}
+        self._guessed = dict(recovered.begun)  # what a killed process had begun: likely right, and proven by nothing
+        self._guesses_failed = False
+        self.pardoned: list[str] = []
         self._checks: dict[int, Future[BadBlock | None]] = {}
         self._doubtful: set[int] = set()
         self._mended: Counter[int] = Counter()
@@ -135,6 +139,7 @@ class Transfer:
         self._reserved: Reserved | None = None
         self._grown = 0
         self._banned: list[str] = []
+        self._fetched: set[int] = set()
         self._failed_piece: int | None = None
         self._prefix = 0
         self._claim_leaves()
@@ -145,7 +150,8 @@ class Transfer:
         Who still has our last connection, dead without knowing it, would hang up on a second one of the same id.
         """
         if self.state is State.FETCHING and self._idle():
-            begun = carrier.unfinished(self.name)
+            begun = {} if self._guesses_failed else carrier.unfinished(self.name)
+            self._guesses_failed = False
             carrier.remove(self.name)
             self._pool.remove(self.name)
             self.start(carrier, now, begun=begun)
@@ -169,7 +175,11 @@ class Transfer:
             self._torrent.canonical,
             self._partial.data,
             self._coverage.have.as_list(),
-            leaves={piece: leaves for piece, leaves in {**begun, **self._leaves}.items() if piece not in self._have},
+            leaves={
+                piece: leaves
+                for piece, leaves in {**self._guessed, **begun, **self._leaves}.items()
+                if piece not in self._have
+            },
             first=first,
             in_order=self._in_order,
         )
@@ -191,6 +201,8 @@ class Transfer:
             self._require_untouched()
             self._pool.lost(self.name, happened.piece)
             self._failed_piece = happened.piece
+            if happened.piece in self._guessed:
+                self._blame_ourselves(carrier)
             self._blame_peers()
         elif isinstance(happened, Finished):
             self._all_arrived(carrier)
@@ -203,6 +215,8 @@ class Transfer:
         elif isinstance(happened, PeerBanned):
             self._banned.append(happened.endpoint)  # libtorrent names the piece after the peer
         elif isinstance(happened, DiskFailed):
+            if self.state in {State.COMMITTING, State.DONE}:
+                return  # a peer asked for what was renamed a moment ago; of our own files our own threads tell
             self._disk_failed = True  # pieces that passed their check may have failed to be written: claim no more
             raise io_error(OSError(happened.errno, happened.message), self._partial.data)
 
@@ -210,6 +224,8 @@ class Transfer:
         """Collect what the threads have done; checkpoint when it is time. Raises what went wrong in them."""
         self._collect_checks()
         self._blame_peers()
+        if self._guesses_failed:
+            self.call_anew(carrier, now)  # what else we had guessed must not fail too
         if self._saving is not None and self._saving.done():
             self._disk_failed = True  # what a disk couldn't keep it tells once: if it did, claim no more
             self._saving.result()
@@ -291,10 +307,19 @@ class Transfer:
         self._leaves = {piece: claimed[piece] for piece in wanted if piece in claimed}
         for piece, leaves in self._leaves.items():
             self.reused += min(sum(leaves) * LEAF, self._piece_size(piece))
+        self.reused += self._guessed_bytes()
+
+    def _guessed_bytes(self) -> int:
+        return sum(
+            min(sum(leaves) * LEAF, self._piece_size(piece))
+            for piece, leaves in self._guessed.items()
+            if piece not in self._leaves
+        )
 
     def _arrived(self, piece: int) -> None:
         self._pool.had(self.name, piece)
         if piece not in self._have:
+            self._fetched.add(piece)
             self._have.add(piece)
             self.done_bytes += self._piece_size(piece)
             self._on_event(Reached(point="piece"))
@@ -487,6 +512,16 @@ class Transfer:
             self.evidence.append(("mirror", rejected.url, found))
         self._reject(SourceRejected(source=rejected.url, kind="mirror", reason=rejected.reason))
 
+    def _blame_ourselves(self, carrier: Carrier) -> None:
+        """A piece failed of which we had claimed leaves that nothing proves: no peer has to answer for it."""
+        self.reused -= self._guessed_bytes()
+        self._guessed.clear()
+        self._guesses_failed = True
+        for endpoint in self._banned:
+            carrier.forgive(parse_endpoint(endpoint)[0])
+            self.pardoned.append(endpoint)
+        self._banned.clear()
+
     def _blame_peers(self) -> None:
         banned, self._banned = self._banned, []
         for endpoint in banned:
@@ -514,10 +549,11 @@ class Transfer:
         return self.file.blocks[self._prefix - 1].end if self._prefix else 0
 
     def proven_blocks(self) -> Iterator[range]:
-        """The pieces of each block that was proven."""
+        """The pieces of each block that was proven and of which some came over the network."""
         for block in self.file.blocks:
-            if self.state is State.DONE or block.index in self._proven:
-                yield self._coverage.pieces(block)
+            pieces = self._coverage.pieces(block)
+            if (self.state is State.DONE or block.index in self._proven) and not self._fetched.isdisjoint(pieces):
+                yield pieces
 
     def _reject(self, rejected: SourceRejected) -> None:
         if rejected not in self.rejected:

@@ -56,6 +56,7 @@ class Watch:
         self._last_bytes = self._last_arrived = -1
         self._banned: dict[str, int] = {}
         self._on_parole: tuple[tuple[str, int], ...] = ()
+        self._parole_failed = False
         self._patience = SILENT_FOR
         self._shown_at = 0.0
         self._losses: dict[str, str] = {}
@@ -72,9 +73,15 @@ class Watch:
         elif isinstance(happened, PeerBanned):
             self._lost(happened.endpoint, WRONG_BYTES)
             self._banned[happened.endpoint] = self._banned.get(happened.endpoint, 0) + 1
+            self._parole_failed = bool(self._on_parole)
             self._on_parole = ()
         elif isinstance(happened, ListenFailed) and happened.was_chosen:
             raise happened.as_error()
+
+    def pardon(self, endpoint: str) -> None:
+        """A peer was banned for what wasn't its fault."""
+        self._banned.pop(endpoint, None)
+        self._losses.pop(endpoint, None)
 
     def mirror_failed(self, rejected: MirrorRejected) -> None:
         """Remember why a mirror brings nothing."""
@@ -141,14 +148,17 @@ class Watch:
             self._last_progress, self._patience = now, SILENT_FOR
             return
         silent = now - self._last_progress
-        if silent >= self._patience:
+        if self._parole_failed and fetching:
+            self._parole_failed = False
+            self._give_another_chance(carrier, fetching, now)
+        elif silent >= self._patience:
             # connections that are dead without knowing it: an address that changed, a router that forgot
             self._patience *= 2
             connected = [transfer for transfer in fetching if transfer.peers]
-            if connected:
+            if not self._give_another_chance(carrier, fetching, now) and connected:
                 carrier.listen_anew()
-            for transfer in connected:
-                transfer.call_anew(carrier, now)
+                for transfer in connected:
+                    transfer.call_anew(carrier, now)
         alone = [transfer for transfer in fetching if transfer.peers == 0]
         if not alone:
             self._alone_since = now
@@ -159,27 +169,29 @@ class Watch:
             for transfer in alone:
                 # begin, for one whose start went unheard; who has no address now may have one when the link is back
                 self._lost_all(carrier.begin(transfer.name, self._on_parole or self._peers))
-            self._give_another_chance(carrier, alone, now)
+            if not self._on_parole:
+                self._give_another_chance(carrier, alone, now)
         if has_stalled(now=now, last_progress=self._last_progress, give_up_after=self._give_up_after):
             raise NetworkError(
                 f"nothing came for {self._give_up_after:.0f} s ({self._why()})",
                 next_step="everything fetched so far is kept: run the same command again later",
             )
 
-    def _give_another_chance(self, carrier: Carrier, alone: Sequence[Transfer], now: float) -> None:
-        """Everybody we were told of was banned: of pieces that several gave, libtorrent blames all. One at a time is
-        asked again, alone: whoever is banned then has only himself to blame.
+    def _give_another_chance(self, carrier: Carrier, transfers: Sequence[Transfer], now: float) -> bool:
+        """Nobody brings anything, and some were banned: of pieces that several gave, libtorrent blames all. One at a
+        time is asked again, alone: whoever is banned then has only himself to blame. False if there is nobody.
         """
-        told = {format_endpoint(peer): peer for peer in self._peers}
-        if self._on_parole or not told or not all(text in self._banned for text in told):
-            return
-        for text, peer in told.items():
-            if self._banned[text] == 1:
+        for peer in self._on_parole:  # it was silent: the next one
+            self._banned[format_endpoint(peer)] += 1
+        self._on_parole = ()
+        for peer in self._peers:
+            if self._banned.get(format_endpoint(peer)) == 1:
                 self._on_parole = (peer,)
                 carrier.forgive(peer[0])
-                for transfer in alone:
+                for transfer in transfers:
                     transfer.call_anew(carrier, now)
-                return
+                return True
+        return False
 
     def _lost(self, source: str, reason: str) -> None:
         self._losses.pop(source, None)  # the latest last

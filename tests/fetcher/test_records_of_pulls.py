@@ -90,7 +90,6 @@ def test_a_quick_pull_from_peers_alone_has_all_its_bytes_on_record(home: Home, s
     assert a_peer.bytes_in == done.bytes_from_peers == SIZE
 
 
-@pytest.mark.xfail(reason="where nobody counts, blocks that were here are credited to whoever brought the others")
 def test_who_brought_the_second_half_is_not_credited_with_the_first(tmp_path: Path) -> None:
     shelved = one_blob(tmp_path / "bare", SIZE)
     home = trusting_home(tmp_path / "half", shelved)
@@ -131,7 +130,6 @@ def test_a_lying_mirror_with_its_evidence(home: Home, shelved: Shelf, served: Mi
     assert liar.blocks_verified == 0
 
 
-@pytest.mark.xfail(reason="libtorrent tells of the ban before it tells of the failed piece", strict=False)
 def test_a_lying_peer_with_its_evidence(tmp_path: Path, home: Home, shelved: Shelf) -> None:
     wrong = flipped_copy(shelved.source, tmp_path / "wrong" / "data", list(range(1000, SIZE, PIECE)))
     with lying(shelved, wrong) as liar, seeding(shelved, up=8_000_000) as honest:

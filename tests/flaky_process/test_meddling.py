@@ -24,12 +24,6 @@ SLOW = 1_500_000  # bytes per second: a record is written every three seconds
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there nobody may touch an open file")
 
 
-HONEST_PEER_BLAMED = pytest.mark.xfail(
-    strict=True,
-    reason="a piece of which a half was taken away fails its check, the honest peer that gave it is banned for it",
-)
-
-
 def assert_the_disk_is_blamed(outcome: Outcome) -> None:
     """Not a peer: it ends at once, and says who was not it."""
     assert outcome.status == 9, outcome.stderr[-4000:]
@@ -49,7 +43,6 @@ def wait_for_record(home: Home, published: Shelf, pull: Process) -> None:
         pull.expect("pull_progress")
 
 
-@HONEST_PEER_BLAMED
 def test_the_folder_of_the_transfer_is_deleted(tmp_path: Path) -> None:
     """What came can't be used any more; that is said, and the same command again starts anew."""
     shelved = one_blob(tmp_path / "shelf", SIZE)
@@ -89,7 +82,6 @@ def test_bytes_that_came_are_overwritten(tmp_path: Path, dice: random.Random, re
     assert given - SIZE <= BLOCK + 2 * PIECE
 
 
-@HONEST_PEER_BLAMED
 @pytest.mark.parametrize("share", [pytest.param(0.0, marks=pytest.mark.long), 0.5])
 def test_the_data_is_cut_short(tmp_path: Path, share: float) -> None:
     shelved = one_blob(tmp_path / "shelf", SIZE)
