@@ -104,10 +104,7 @@ class Control:
         """
         if now - self._looked_at >= LOOK_EVERY:
             self._looked_at = now
-            if self._files.cancel_marks(self._references) != self._cancelled:
-                raise InterruptedByUser(
-                    "cancelled by samara cancel", next_step="what was fetched is kept: the same command goes on with it"
-                )
+            self.require_going_on()
             scheduled = self._scheduled()
             why = self._why_hold_up(scheduled)
             if why != self._why_paused:
@@ -115,6 +112,13 @@ class Control:
             limits = [limit for limit in (self._options.limit, scheduled or 0) if limit]
             self._share(carrier, min(limits, default=0), came, now)
         return self._why_paused is not None
+
+    def require_going_on(self) -> None:
+        """Raise InterruptedByUser when the pull was cancelled."""
+        if self._files.cancel_marks(self._references) != self._cancelled:
+            raise InterruptedByUser(
+                "cancelled by samara cancel", next_step="what was fetched is kept: the same command goes on with it"
+            )
 
     def _scheduled(self) -> int | None:
         schedule = self._options.schedule

@@ -227,7 +227,8 @@ class _Pulling:
             file, _resolved = self._only_blob()
             self._stream.of(self._here[file.b3])
             self._stream.finish(file.size)
-            self._stream.wait()
+            while not self._stream.wait(0.5):
+                self._control.require_going_on()
 
     def _only_blob(self) -> tuple[ReleaseFile, Resolved]:
         if len(self._blobs) != 1:

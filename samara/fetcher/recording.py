@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from samara.fetcher.later import LaterIndex
 from samara.fetcher.options import PullOptions
 from samara.fetcher.session import Session
 from samara.registry.durable import make_folder, write_durably
-from samara.schemas.errors import SamaraError
+from samara.schemas.errors import SamaraError, StoreError, UsageError
 from samara.schemas.events import OnEvent, Warned
 from samara.schemas.pull_record import DONE, PullRecord
 
@@ -29,6 +30,8 @@ def recorded(
     A record that can't be written to the file asked for is an error where the work itself was none.
     """
     started = _now()
+    if options.record is not None:
+        _require_place(options.record)
     try:
         yield
     except BaseException as error:
@@ -39,6 +42,15 @@ def recorded(
             on_event(Warned(message=f"the record of this pull could not be kept: {trouble}"))
         raise
     _write(_record(references(), started, DONE, session, options), index, options.record)
+
+
+def _require_place(path: Path) -> None:
+    """Said before the work, not after it. Whatever isn't a file (/dev/null, a pipe) must not be replaced by one."""
+    if path.is_symlink() or (path.exists() and not path.is_file()) or not path.name:
+        raise UsageError(f"the record can't be written to {str(path)!r}", expected="a file, there already or not")
+    make_folder(path.absolute().parent)
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise StoreError(f"can't write to {path.absolute().parent}", next_step="choose another place for the record")
 
 
 def _record(

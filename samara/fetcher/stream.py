@@ -10,17 +10,19 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import stat
 import sys
 import threading
 from pathlib import Path
 
-from samara.registry.durable import io_errors
+from samara.registry.durable import io_error, io_errors
 from samara.registry.positioned import read_at
-from samara.schemas.errors import UsageError
+from samara.schemas.errors import SamaraError, UsageError
 
 STDOUT = Path("-")
 _CHUNK = 1 << 20
+LAST_WORDS = 1.0  # seconds
 _OPEN_EVERY = 0.05  # seconds between looks for somebody who opens the pipe
 
 
@@ -37,6 +39,7 @@ class Stream:
         self._proven = 0
         self._over = False
         self._given_up = False
+        self._trouble: SamaraError | None = None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._write, name="stream", daemon=True)
 
@@ -51,8 +54,8 @@ class Stream:
             if not self._over:
                 self._given_up = True  # the pull failed: a reader must not take half a file for a whole one
             self._changed.notify_all()
-        self._thread.join()
-        if self._fd is not None:
+        self._thread.join(LAST_WORDS if self._given_up else None)  # a reader that doesn't read must not hold us up
+        if self._fd is not None and not self._thread.is_alive():
             os.close(self._fd)
         if self._made:
             with contextlib.suppress(OSError):
@@ -77,9 +80,15 @@ class Stream:
             self._proven, self._over = size, True
             self._changed.notify_all()
 
-    def wait(self) -> None:
-        """Until the reader has had everything, or has gone."""
-        self._thread.join()
+    def wait(self, seconds: float) -> bool:
+        """Whether the reader has had everything, or has gone, within so long.
+
+        Raises DiskFullError or StoreError if it got less for another reason.
+        """
+        self._thread.join(seconds)
+        if self._trouble is not None:
+            raise self._trouble
+        return not self._thread.is_alive()
 
     def _make_pipe(self) -> None:
         if not hasattr(os, "mkfifo"):
@@ -103,10 +112,13 @@ class Stream:
                     assert self._fd is not None
                     data = memoryview(read_at(self._fd, min(_CHUNK, until - at), at))
                     at += len(data)
-                    while data:
-                        data = data[os.write(out, data) :]
-        except OSError:  # the reader has gone
-            pass
+                    while data and not self._given_up:
+                        data = data[_write_some(out, data) :]
+        except OSError as error:
+            if error.errno != errno.EPIPE:  # that is a reader who has gone; anything else cut the stream short
+                self._trouble = io_error(error, self._target)
+        except SamaraError as error:
+            self._trouble = error
         finally:
             if self._target != STDOUT:
                 os.close(out)
@@ -135,3 +147,12 @@ class Stream:
                 if self._given_up:
                     return None
                 self._changed.wait(_OPEN_EVERY)
+
+
+def _write_some(out: int, data: memoryview) -> int:
+    """Some of `data`, also where whoever made `out` lets nobody wait in a write."""
+    try:
+        return os.write(out, data)
+    except BlockingIOError:
+        select.select([], [out], [], _OPEN_EVERY)
+        return 0

@@ -98,6 +98,8 @@ class Transfer:
         self.evidence: list[tuple[Kind, str, Evidence]] = []
         self.ledger = SourceLedger()
         self.peers = 0
+        self.begun_bytes = 0
+        self._sampled_bytes = -1
         self.connections: tuple[SourceBytes, ...] = ()
         self._publish = publish or (lambda data: commit_blob(home, file.b3_hex, data))
         self._torrent = torrent
@@ -481,6 +483,10 @@ class Transfer:
     def _sample(self, carrier: Carrier) -> None:
         self._require_untouched()
         self.connections = carrier.sources(self.name)
+        if self.done_bytes != self._sampled_bytes:
+            self._sampled_bytes, self.begun_bytes = self.done_bytes, 0
+        else:  # counting these takes a while: only where no piece has come since the last look
+            self.begun_bytes = LEAF * sum(sum(leaves) for leaves in carrier.unfinished(self.name).values())
         status = carrier.status(self.name)
         self.peers = status.peers
         self.ledger.sample(peers=status.downloaded, mirrors=self._pool.received(self.name))
@@ -556,7 +562,10 @@ class Transfer:
                 yield pieces
 
     def _reject(self, rejected: SourceRejected) -> None:
-        if rejected not in self.rejected:
+        known = {(one.kind, one.source) for one in self.rejected}
+        if (rejected.kind, rejected.source) not in known or (
+            rejected.kind == "mirror" and rejected not in self.rejected
+        ):
             self.rejected.append(rejected)
             self._on_event(rejected)
 

@@ -138,8 +138,8 @@ class Watch:
     def look_after(self, carrier: Carrier, transfers: Sequence[Transfer], now: float) -> None:
         """Tell peers again while nobody is there. Raises NetworkError when nothing has come for too long."""
         fetching = [transfer for transfer in transfers if transfer.state is State.FETCHING]
-        # bytes, not pieces: one piece of a large model takes minutes on a slow link
-        got = sum(transfer.done_bytes + transfer.ledger.downloaded for transfer in transfers)
+        # not only pieces: one of a large model takes minutes on a slow link; nor all bytes: some send what nobody wants
+        got = sum(t.done_bytes + t.begun_bytes + t.ledger.from_mirrors for t in transfers)
         # and enough of them: who drips only pretends to be there
         enough = min(ENOUGH, ENOUGH_A_SECOND * self._give_up_after)
         arrived = sum(transfer.done_bytes for transfer in transfers)

@@ -16,7 +16,7 @@ from support.swarms import LIAR, seeding, seeding_part
 from support.world import MIB, Shelf, assert_pulled, flipped_copy, one_blob, random_file, shelf, trusting_home
 
 from samara.fetcher.stream import STDOUT
-from samara.schemas.errors import NetworkError, UsageError
+from samara.schemas.errors import ExitCode, NetworkError, UsageError
 
 SIZE = 8 * MIB
 
@@ -162,3 +162,17 @@ def test_a_file_of_that_name_is_left_alone(tmp_path: Path, shelved: Shelf) -> No
     with seeding(shelved) as peer, pytest.raises(UsageError, match="no pipe"):
         pulled(home, shelved.file, options(peer.endpoint, stream=taken))
     assert taken.read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_a_full_disk_behind_stdout_is_no_success(tmp_path: Path, shelved: Shelf) -> None:
+    home = trusting_home(tmp_path / "home", shelved)
+    with seeding(shelved) as peer, Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "samara", "pull", str(shelved.file), "--peer", peer.text, "--no-discovery"]
+        done = subprocess.run(
+            [*command, "--listen", "127.0.0.1:0", "--stream", "-"],
+            env=environment(home), stdout=full, stderr=subprocess.PIPE, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == ExitCode.DISK_FULL
+    assert b"Traceback" not in done.stderr
+    assert_pulled(home, shelved)

@@ -51,6 +51,7 @@ class StillTransfer:
     name: str = "t"
     state: State = State.FETCHING
     done_bytes: int = 0
+    begun_bytes: int = 0
     peers: int = 0
     ledger: SourceLedger = field(default_factory=SourceLedger)
     called_anew: int = 0
@@ -87,7 +88,7 @@ def test_so_do_bytes_of_a_piece_that_takes_its_time() -> None:
     """16 MiB over a bad line take longer than anybody would wait in silence."""
     watch, swarm, transfer = watching()
     for turn in range(10):
-        transfer.ledger.sample(peers=16 * 1024 * turn, mirrors=0)
+        transfer.begun_bytes = 16 * 1024 * turn
         look(watch, swarm, transfer, turn * GIVE_UP * 0.9)
 
 
@@ -190,7 +191,7 @@ def test_a_byte_now_and_then_is_no_sign_of_life() -> None:
     transfer.peers = 1
     with pytest.raises(NetworkError, match="nothing came"):
         for second in range(int(GIVE_UP) + 2):
-            transfer.ledger.sample(peers=4 * second, mirrors=0)
+            transfer.ledger.sample(peers=0, mirrors=4 * second)
             look(watch, swarm, transfer, float(second))
 
 
