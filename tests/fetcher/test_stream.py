@@ -164,7 +164,7 @@ def test_a_file_of_that_name_is_left_alone(tmp_path: Path, shelved: Shelf) -> No
     assert taken.read_bytes() == b"mine"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full, which Linux has")
 def test_a_full_disk_behind_stdout_is_no_success(tmp_path: Path, shelved: Shelf) -> None:
     home = trusting_home(tmp_path / "home", shelved)
     with seeding(shelved) as peer, Path("/dev/full").open("wb") as full:
