@@ -562,10 +562,8 @@ class Transfer:
                 yield pieces
 
     def _reject(self, rejected: SourceRejected) -> None:
-        known = {(one.kind, one.source) for one in self.rejected}
-        if (rejected.kind, rejected.source) not in known or (
-            rejected.kind == "mirror" and rejected not in self.rejected
-        ):
+        again = any((one.kind, one.source) == ("peer", rejected.source) for one in self.rejected)
+        if not again and rejected not in self.rejected:
             self.rejected.append(rejected)
             self._on_event(rejected)
 
