@@ -43,6 +43,7 @@ from samara.fetcher.mirrors.worker import (
     Task,
     Worker,
 )
+from samara.fetcher.scores import order
 from samara.registry.http import HttpClient, HttpError, HttpFailure
 from samara.schemas.errors import SamaraError
 from samara.schemas.pull_record import Kind
@@ -52,6 +53,7 @@ PER_HOST = 3  # and to one host: more get more out of a lossy link, and servers 
 WAITING = 32 << 20  # bytes that may wait to be written before workers pause
 PEERS_COME_WITHIN = 5.0  # seconds in which pieces are left for peers that nobody has seen yet
 OFFERED_FOR = 1.0  # seconds in which peers may begin with what they are offered
+COUNTS_FROM = 64 << 10  # bytes
 NEWS_AFTER = 3  # failures in a row
 STALL_TIMEOUT = 15.0  # seconds without a byte
 CLOSE_WITHIN = 0.5  # seconds
@@ -374,7 +376,8 @@ class MirrorPool:
         mirror = known.mirrors.get(task.url)
         if mirror is not None:
             mirror.bytes_in += task.received
-            if task.received:
+            # who sends a few bytes each time before it breaks has delivered nothing: it must not be asked without rest
+            if task.received >= (COUNTS_FROM if ended.error is not None else 1):
                 mirror.score = mirror.score.delivered(task.received, max(1e-3, now - task.began))
         blob = self._blob_of(task)
         if blob is None or mirror is None:
@@ -456,7 +459,8 @@ class MirrorPool:
         usable = [
             mirror for mirror in blob.mirrors.values() if mirror.score.usable_at(now) and busy[mirror.host] < PER_HOST
         ]
-        return sorted(usable, key=lambda mirror: (busy[mirror.host], -(mirror.score.rate or 0.0)))
+        best = order({mirror.url: mirror.score for mirror in usable}, now)
+        return sorted(usable, key=lambda mirror: (busy[mirror.host], best.index(mirror.url)))
 
     def _task_for(self, name: str, blob: BlobState, mirror: Mirror, now: float, carrier: Carrier) -> Task | None:
         if not mirror.ranges:
