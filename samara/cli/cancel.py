@@ -8,6 +8,7 @@ from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode
+from samara.schemas.references import parse_reference
 
 
 @common_command(
@@ -23,7 +24,8 @@ def command(reference: str | None) -> None:
     """
     from samara.fetcher.control import ControlFiles
 
+    meant = None if reference is None else str(parse_reference(reference))
     home = Home.find()
     home.prepare()
-    ControlFiles(home).cancel(reference)
-    screen.result({"cancelled": reference or "all"}, "")
+    ControlFiles(home).cancel(meant)
+    screen.result({"cancelled": meant or "all"}, "")

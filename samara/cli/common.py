@@ -6,6 +6,7 @@ Commands parse, call one function of a lower room, and print. They raise SamaraE
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from samara.cli.text import clean, json_line
-from samara.schemas.errors import ExitCode, SamaraError
+from samara.schemas.errors import DiskFullError, ExitCode, SamaraError, StoreError
 from samara.schemas.events import Event, Note, Warned
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,12 +30,18 @@ class Screen:
         self.quiet = False
 
     def result(self, data: dict[str, object], text: str) -> None:
-        """The command's result: `data` as one JSON line with --json, else `text`."""
-        if self.json:
-            sys.stdout.write(json_line(data) + "\n")
-        elif text:
-            sys.stdout.write(text.rstrip("\n") + "\n")
-        sys.stdout.flush()
+        """The result: `data` as one JSON line with --json, else `text`. Raises DiskFullError or StoreError."""
+        try:
+            if self.json:
+                sys.stdout.write(json_line(data) + "\n")
+            elif text:
+                sys.stdout.write(text.rstrip("\n") + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+            raise (DiskFullError if full else StoreError)(
+                f"the result can't be written ({error.strerror})", next_step="everything else is done; run it again"
+            ) from None
 
     def note(self, message: str) -> None:
         """A line for people on stderr."""

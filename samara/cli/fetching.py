@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -91,6 +92,8 @@ def fetching(
     mirror_only = mirror_only or no_p2p
     if mirror_only and p2p_only:
         raise UsageError("--mirror-only and --p2p-only leave nobody to ask", next_step="give one of them")
+    if not math.isfinite(give_up_after):
+        raise UsageError("--give-up-after takes seconds", expected="a number, 1 or more", actual=give_up_after)
     if limit_rate is not None and down is not None:
         raise UsageError("--limit-rate and --down are the same cap", next_step="give one of them")
     swarm = swarm_options(down=None, **rest)

@@ -8,6 +8,7 @@ from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode
+from samara.schemas.references import parse_reference
 
 
 @common_command(
@@ -24,11 +25,12 @@ def command(reference: str | None, *, listed: bool) -> None:
     """
     from samara.fetcher.control import ControlFiles
 
+    meant = None if reference is None else str(parse_reference(reference))
     home = Home.find()
     files = ControlFiles(home)
     if not listed:
         home.prepare()
-        files.pause(reference)
+        files.pause(meant)
         screen.note("samara resume goes on")
     paused = files.paused()
     screen.result({"paused": list(paused)}, "\n".join(paused) or "nothing is paused")

@@ -8,6 +8,7 @@ from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode
+from samara.schemas.references import parse_reference
 
 
 @common_command(
@@ -18,11 +19,12 @@ def command(reference: str | None) -> None:
     """Let the pull of REF go on, or everything that samara pause held up."""
     from samara.fetcher.control import ControlFiles
 
+    meant = None if reference is None else str(parse_reference(reference))
     files = ControlFiles(Home.find())
-    was_paused = files.resume(reference)
+    was_paused = files.resume(meant)
     left = files.paused()
     if not was_paused:
-        screen.note(f"{reference or 'nothing'} was not paused")
+        screen.note("nothing was paused" if meant is None else f"{meant} was not paused")
     if left:
         screen.note(f"still paused: {', '.join(left)}")
     screen.result({"resumed": was_paused, "paused": list(left)}, "")

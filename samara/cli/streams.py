@@ -26,9 +26,9 @@ class PatientOutput(io.FileIO):
             try:
                 return super().write(data)
             except OSError as error:
+                self.reader_is_gone = True  # also of what is still buffered when the process ends
                 if error.errno not in _GONE:
                     raise
-                self.reader_is_gone = True
         return memoryview(data).nbytes
 
 

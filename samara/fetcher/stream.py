@@ -49,9 +49,9 @@ class Stream:
         self._thread.start()
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_exc: object) -> None:
         with self._changed:
-            if not self._over:
+            if not self._over or kind is not None:
                 self._given_up = True  # the pull failed: a reader must not take half a file for a whole one
             self._changed.notify_all()
         self._thread.join(LAST_WORDS if self._given_up else None)  # a reader that doesn't read must not hold us up

@@ -49,3 +49,20 @@ def test_a_pull_goes_on(tmp_path: Path, stream: str, form: tuple[str, ...]) -> N
 )
 def test_the_exit_code_stays(tmp_path: Path, stream: str, arguments: tuple[str, ...], status: int) -> None:
     assert without_reader(Home(tmp_path), stream, *arguments).returncode == status
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full, which Linux has")
+@pytest.mark.parametrize("arguments", [("pause", "--list"), ("ls", "--json"), ("records",)])
+def test_a_result_that_finds_no_room_is_no_success(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "samara", *arguments],
+            env=environment(Home(tmp_path)), stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE,
+            timeout=60, check=False,
+        )  # fmt: skip
+    if arguments == ("records",):
+        assert done.returncode in {0, 7}  # nothing to say is nothing to write
+    else:
+        assert done.returncode == 7
+    assert b"Traceback" not in done.stderr
+    assert b"Exception" not in done.stderr
