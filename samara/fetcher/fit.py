@@ -46,11 +46,12 @@ def facts_of(files: Iterable[ReleaseFile], memory: Memory | None) -> Iterator[st
             said.append(f"context {gguf.context_length:,}")
     if memory is not None:
         room = f"{memory.total / GB:.1f} GB of memory"
+        weighs = f"{size / GB:.1f} GB" if size >= GB / 10 else f"{size / 1e6:.1f} MB"
         fits = size <= HEADROOM * memory.total
         said.append(
-            f"{size / GB:.1f} GB of weights fit into this machine's {room}"
+            f"{weighs} of weights fit into this machine's {room}"
             if fits
-            else f"{size / GB:.1f} GB of weights do NOT fit into this machine's {room}: it would crawl"
+            else f"{weighs} of weights do NOT fit into this machine's {room}: it would crawl"
         )
     if said:
         yield " · ".join(said)

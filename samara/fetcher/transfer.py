@@ -282,7 +282,7 @@ class Transfer:
         own: list[Future[Any]] = [*self._checks.values()]
         own += [one for one in (self._saving, self._committing) if one is not None]
         wait([one for one in own if not one.cancel()])  # whoever still reads or writes the file
-        if self._reserved is not None and self._reserved.bytes and self.state is not State.DONE:
+        if self._reserved is not None and self._reserved.how == "reserved" and self.state is not State.DONE:
             with contextlib.suppress(OSError):  # what isn't fetched now must not fill somebody's disk
                 give_back(self._fd)
         os.close(self._fd)

@@ -594,5 +594,6 @@ def _alone(_url: str) -> AbstractContextManager[None]:
 
 def _reason(error: SamaraError, url: str) -> str:
     """What went wrong, without the URL: that is named beside it."""
-    said = str(SamaraError(error.what, expected=error.expected, actual=error.actual))
-    return said.removeprefix(url).lstrip(" :")
+    said = str(SamaraError(error.what, expected=error.expected, actual=error.actual)).removeprefix(url).lstrip(" :")
+    is_private = isinstance(error, HttpError) and error.kind is HttpFailure.POLICY and said.endswith("address")
+    return f"{said}; --private-mirrors allows it" if is_private else said
