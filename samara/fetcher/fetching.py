@@ -138,6 +138,7 @@ class Fetching:
             now=now,
         )
         self._note_refused_peers()
+        self._control.look(carrier, pool, now, came=(0, 0))  # one that begins while paused asks nobody
         for transfer in batch:
             transfer.start(carrier, now)
         self._index.begin()

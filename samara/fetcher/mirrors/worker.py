@@ -238,6 +238,8 @@ class Worker:
                 raise OtherObjectError(
                     f"{task.url} is something else", expected=f"{size:,} bytes", actual=f"{answer.total:,}"
                 )
+            if answer.length is None:  # in chunks, between which a server can send for ever what counts as nothing
+                raise HttpError(f"{task.url} doesn't say how much it sends", kind=HttpFailure.BROKEN)
             if answer.start != begin:
                 raise NoRangesError(f"{task.url} gives no ranges")
             reader = _Reader(answer, task, self._pace, self._stopping)
