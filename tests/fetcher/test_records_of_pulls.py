@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from support.world import MIB, PIECE, Shelf, flipped_copy, one_blob, trusting_ho
 from samara.fetcher.control import ControlFiles
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.schemas.errors import NetworkError, SamaraError
-from samara.schemas.events import PullProgress, Warned
+from samara.schemas.errors import NetworkError, SamaraError, UsageError
+from samara.schemas.events import Event, Note, PullProgress, Warned
 from samara.schemas.networks import parse_networks
 from samara.schemas.pull_record import EndpointRecord, PullRecord
 
@@ -203,11 +204,22 @@ def test_a_pull_whose_reference_leads_nowhere_is_on_record(home: Home, shelved: 
     assert record.references == ("acme/nothing:v1",)
 
 
+def taken_away(folder: Path) -> Callable[[Event], None]:
+    """Puts a file in the folder's place once the pull is under way."""
+
+    def at_the_first_note(event: Event) -> None:
+        if isinstance(event, Note) and folder.is_dir():
+            folder.rmdir()
+            folder.write_text("a file")
+
+    return at_the_first_note
+
+
 def test_a_file_that_cannot_be_written_costs_the_index_nothing(tmp_path: Path, home: Home, shelved: Shelf) -> None:
     """It is an error, for it was asked for; what the index keeps is kept."""
-    (tmp_path / "no-folder").write_text("a file")
-    file = tmp_path / "no-folder" / "record.json"
-    error = Pull(home, shelved.file, options(peer_to_peer=False, record=file)).error()
+    file = tmp_path / "folder" / "record.json"
+    how = options(peer_to_peer=False, record=file)
+    error = Pull(home, shelved.file, how, on_event=taken_away(file.parent)).error()
     assert str(file.parent) in str(error)
     assert on_record(home).outcome == "done"
 
@@ -216,9 +228,21 @@ def test_a_record_that_cannot_be_kept_does_not_hide_why_the_pull_failed(
     tmp_path: Path, home: Home, shelved: Shelf, served: Mirror
 ) -> None:
     served.status = 404
-    (tmp_path / "no-folder").write_text("a file")
-    file = tmp_path / "no-folder" / "record.json"
-    pull = Pull(home, shelved.file, options(peer_to_peer=False, give_up_after=1.0, record=file))
+    file = tmp_path / "folder" / "record.json"
+    how = options(peer_to_peer=False, give_up_after=1.0, record=file)
+    pull = Pull(home, shelved.file, how, on_event=taken_away(file.parent))
     assert isinstance(pull.error(), NetworkError)
     assert any("record" in warned.message for warned in pull.of(Warned))
     assert on_record(home).outcome == "NetworkError"
+
+
+def test_what_must_not_become_a_record_is_said_before_anything_is_fetched(
+    tmp_path: Path, home: Home, shelved: Shelf, served: Mirror
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for odd in (tmp_path / "pipe", tmp_path / "link", tmp_path, Path()):
+        error = Pull(home, shelved.file, options(peer_to_peer=False, record=odd)).error()
+        assert isinstance(error, UsageError)
+    assert (tmp_path / "pipe").is_fifo()
+    assert served.requests == []

@@ -68,6 +68,8 @@ def breaks(place: Path, release: str, identity: str, peer: str, dice: random.Ran
             broken = pull.end()
         filler.unlink()
         told = {"had": had, "broken": _told(broken), **_on_disk(home)}
+        with pulling(home, release, "--peer", peer) as pull:
+            told["warned"] = _told(pull.end())  # Linux tells the next who syncs the file of what it lost before
         return {**told, **_at_the_end(home, release, peer, settle=device.again)}
 
 

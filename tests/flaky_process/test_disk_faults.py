@@ -64,6 +64,7 @@ def test_a_disk_that_loses_what_it_took(tmp_path: Path, seed: int) -> None:
     told = drive("breaks", tmp_path, shelved, seed)
     assert told["broken"]["status"] in {7, 9}, told["broken"]["stderr"]
     assert "disk" in message(told["broken"])
+    assert told["warned"]["status"] in {0, 7, 9}
     assert_done(told, shelved)
     claims = Bitmap.from_bytes(base64.b64decode(told["claims"]), shelved.only.piece_count) if told["claims"] else ()
     for piece in claims:
