@@ -26,10 +26,9 @@ import statistics
 import struct
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from measure import report, run, run_for_output
+from measure import bench, report, run, run_for_output
 from transfer import SAMARA, Seeder, seeding
 
 from samara.schemas.bittorrent import piece_length_for
@@ -45,15 +44,8 @@ TEMPLATE_KEY = "tokenizer.chat_template"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="llama-1b")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where to work: the disk to measure")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled
-    with tempfile.TemporaryDirectory(prefix="samara-bench-", dir=options.folder) as folder:
-        measure(Path(folder), options)
+    with bench(__doc__, preset="llama-1b", rounds=3) as (work, options):
+        measure(work, options)
 
 
 def measure(work: Path, options: argparse.Namespace) -> None:

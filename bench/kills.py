@@ -18,11 +18,10 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from measure import report, run, run_for_output
+from measure import bench, report, run, run_for_output
 from transfer import SAMARA
 
 from samara.registry.home import Home
@@ -38,17 +37,8 @@ NOTHING = 64 << 10  # bytes: less is no progress
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="llama-1b")
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rate", type=float, default=40.0, help="MB/s that the seeder gives")
-    parser.add_argument("--folder", type=Path, help="where to work: the disk to measure")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled
-    with tempfile.TemporaryDirectory(prefix="samara-bench-", dir=options.folder) as folder:
-        measure(Path(folder), options)
+    with bench(__doc__, preset="llama-1b", kills=100, seed=1, rate=40.0) as (work, options):
+        measure(work, options)
 
 
 def measure(work: Path, options: argparse.Namespace) -> None:

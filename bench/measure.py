@@ -5,12 +5,14 @@ Linux only where it reads /proc; says so elsewhere. Figures are for ratios withi
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,6 +30,23 @@ class Cost:
     seconds: float
     cpu: float
     rss: int = 0
+
+
+@contextmanager
+def bench(about: str | None, *, preset: str, **numbers: float) -> Iterator[tuple[Path, argparse.Namespace]]:
+    """A folder to work in, removed at the end, and the options: --preset, --folder, --json, and a number for each of
+    `numbers`, of the type of its default.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default=preset)
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument("--folder", type=Path, help="where to work: the disk to measure")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled
+    with tempfile.TemporaryDirectory(prefix="samara-bench-", dir=options.folder) as folder:
+        yield Path(folder), options
 
 
 def run(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, allow: tuple[int, ...] = (0,)) -> Cost:

@@ -22,12 +22,11 @@ import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from measure import report, run, run_for_output
+from measure import bench, report, run, run_for_output
 from transfer import SAMARA
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,16 +34,8 @@ SEEDERS, FETCHERS = 4, 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="256mb")
-    parser.add_argument("--rate", type=float, default=8.0, help="MB/s that each seeder gives")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where to work: the disk to measure")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    options = parser.parse_args()
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled
-    with tempfile.TemporaryDirectory(prefix="samara-bench-", dir=options.folder) as folder:
-        measure(Path(folder), options)
+    with bench(__doc__, preset="256mb", rate=8.0, rounds=3) as (work, options):
+        measure(work, options)
 
 
 def measure(work: Path, options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -391,7 +392,7 @@ def test_a_writer_that_stands_still_stops_the_mirrors(tmp_path: Path, monkeypatc
         bound = pool_module.WAITING + 2 * pool_module.PER_HOST * 2 * PIECE
         before, still = -1, 0
         while still < 20:  # nobody calls tick: until nothing has come for a second
-            time.sleep(0.05)
+            threading.Event().wait(0.05)  # there is no event for nothing happening
             still = still + 1 if rig.received == before else 0
             before = rig.received
         assert pool_module.WAITING // 2 < rig.received <= bound
