@@ -219,6 +219,7 @@ class Transfer:
         elif isinstance(happened, DiskFailed):
             if self.state in {State.COMMITTING, State.DONE}:
                 return  # a peer asked for what was renamed a moment ago; of our own files our own threads tell
+            self._require_untouched()
             self._disk_failed = True  # pieces that passed their check may have failed to be written: claim no more
             raise io_error(OSError(happened.errno, happened.message), self._partial.data)
 
