@@ -235,9 +235,9 @@ def test_a_beginning_that_ends_after_the_change_was_seen_is_not_gone_on_with(tmp
 
 def test_an_object_of_another_length_is_banned_and_named(tmp_path: Path, wanted: Blob) -> None:
     def how(asked: Asked, usual: Manners) -> Manners:
-        return usual if asked.number < 2 else replace(usual, total=SIZE + 1)
+        return usual if asked.number < 3 else replace(usual, total=SIZE + 1)
 
-    with serving(wanted.data) as switched, serving(wanted.data, rate=3e6) as well, Rig(tmp_path, wanted) as rig:
+    with serving(wanted.data) as switched, serving(wanted.data, rate=1e6) as well, Rig(tmp_path, wanted) as rig:
         switched.how = how
         switched.usually(rate=3e6)
         rig.add(switched.url, well.url)
