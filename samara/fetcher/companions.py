@@ -5,13 +5,17 @@ Reads the index; fetches nothing and contacts nobody.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from samara.registry.home import Home
-from samara.registry.index import Index
 from samara.registry.store import whole_copy
 from samara.registry.trust.pins import TrustFolder
 from samara.schemas.file_sets import incomplete_sets
 from samara.schemas.manifest import Release, Role, parse_manifest
 from samara.schemas.references import Reference, looks_like_reference, parse_reference
+
+if TYPE_CHECKING:
+    from samara.registry.index import Index
 
 
 def what_is_missing(home: Home, index: Index, release: Release) -> tuple[str, ...]:
