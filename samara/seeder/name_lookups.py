@@ -50,7 +50,7 @@ class NameLookups:
         except NotYetError:
             if not running.done():
                 return None
-            raise
+            found = running.result()  # it came in the very moment; or the look-up itself ended with a time-out
         finally:
             if running.done():
                 self._running.pop((host, port), None)
