@@ -21,6 +21,7 @@ from samara.registry.durable import io_errors
 from samara.registry.holdings import Holdings, forget, held_releases, is_needed
 from samara.registry.home import Home
 from samara.registry.index_database import Database
+from samara.registry.listings import Listings
 from samara.registry.records import BlobRecord, Counts, Location, StoredRelease
 from samara.registry.tables import BlobRow, BlockRow, LocationRow, ReleaseRow
 from samara.schemas.envelope import Envelope
@@ -84,6 +85,11 @@ class Index:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
+
+    @property
+    def listings(self) -> Listings:
+        """What a registry lists out of this index."""
+        return Listings(self._database)
 
     # -- releases ------------------------------------------------------------------------------------------------
 

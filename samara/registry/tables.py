@@ -12,7 +12,7 @@ from typing import Annotated
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-REVISIONS = ("0001", "0002")  # oldest first; the last one is what this version writes
+REVISIONS = ("0001", "0002", "0003")  # oldest first; the last one is what this version writes
 HEAD = REVISIONS[-1]
 
 Key = Annotated[int, mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)]
@@ -161,3 +161,86 @@ class PullReferenceRow(Base):
 
     record_id: Mapped[int] = mapped_column(ForeignKey("pull_records.id"), primary_key=True)
     reference: Mapped[str] = mapped_column(String(512), primary_key=True)
+
+
+# -- what only a registry keeps --------------------------------------------------------------------------------------
+
+
+class CatalogRow(Base):
+    """The newest catalog that a publisher has proven to this registry: a metadata bundle, byte for byte."""
+
+    __tablename__ = "catalogs"
+
+    publisher_id: Mapped[int] = mapped_column(ForeignKey("publishers.id"), primary_key=True)
+    root_version: Mapped[Size]
+    timestamp_version: Mapped[Size]
+    bundle: Mapped[bytes] = mapped_column(LargeBinary)
+    accepted_at: Mapped[Moment]
+
+
+class EquivocationRow(Base):
+    """Two catalogs of one version that a publisher signed, or whoever holds its key: both timestamps, as evidence."""
+
+    __tablename__ = "equivocations"
+    __table_args__ = (UniqueConstraint("publisher_id", "digest", name="uq_equivocations_publisher_digest"),)
+
+    id: Mapped[Key]
+    publisher_id: Mapped[int] = mapped_column(ForeignKey("publishers.id"))
+    version: Mapped[Size]
+    digest: Mapped[Digest]
+    known: Mapped[bytes] = mapped_column(LargeBinary)
+    offered: Mapped[bytes] = mapped_column(LargeBinary)
+    seen_at: Mapped[Moment]
+
+
+class NamespaceRow(Base):
+    """A name at this registry and the identity it belongs to. `statement`: the signed claim; None: the operator's word."""
+
+    __tablename__ = "namespaces"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    publisher_id: Mapped[int] = mapped_column(ForeignKey("publishers.id"), index=True)
+    statement: Mapped[bytes | None] = mapped_column(LargeBinary)
+    claimed_at: Mapped[Moment]
+
+
+class ListingRow(Base):
+    """What a name means by its publisher's current catalog, with the facts that people choose by and search for.
+
+    `words`: everything to search in, as one text; the full-text index of it is the database's own.
+    """
+
+    __tablename__ = "listings"
+    __table_args__ = (
+        UniqueConstraint("model_id", "tag", name="uq_listings_model_tag"),
+        Index("ix_listings_listed_at", "listed_at"),
+    )
+
+    id: Mapped[Key]
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    release_id: Mapped[int] = mapped_column(ForeignKey("releases.id"), index=True)
+    tag: Mapped[str] = mapped_column(String(64))
+    version: Mapped[Size]
+    retracted: Mapped[str | None] = mapped_column(Text)
+    license: Mapped[str | None] = mapped_column(String(256))
+    description: Mapped[str | None] = mapped_column(Text)
+    architecture: Mapped[str | None] = mapped_column(String(64))
+    quantisation: Mapped[str | None] = mapped_column(String(32))
+    parameters: Mapped[Size | None]
+    context_length: Mapped[Size | None]
+    has_chat_template: Mapped[bool]
+    size: Mapped[Size]
+    words: Mapped[str] = mapped_column(Text)
+    listed_at: Mapped[Moment]
+
+
+class SwarmSampleRow(Base):
+    """How many peers a blob's swarm had by this registry's tracker. `at`: UTC epoch seconds, rounded down to a step."""
+
+    __tablename__ = "swarm_samples"
+
+    blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"), primary_key=True)
+    at: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    seeders: Mapped[int] = mapped_column(Integer)
+    leechers: Mapped[int] = mapped_column(Integer)
+    completed: Mapped[int] = mapped_column(Integer)

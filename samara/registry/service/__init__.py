@@ -1,0 +1,18 @@
+"""The registry as an HTTP service: an ASGI application that lists, serves and mirrors what publishers prove to it.
+
+Holds no power: whatever it answers, clients check by themselves; what comes in, `samara.registry.publications` proves.
+FastAPI, Starlette, uvicorn, Jinja2, prometheus_client and segno stop here.
+
+    service      what every route shares: index, settings, ports to the rooms above
+    settings     what the operator decides
+    app          the application: routes in their order, middleware, errors
+    api_*        /v1: search, models, publishers, publish
+    blob_files   bytes of blobs with ranges, also for the other routes
+    tracker      /announce and /scrape over samara.registry.tracker
+    hub          what clients of the Hub expect
+    pages        what people see
+    operations   /healthz, /readyz, /metrics
+    server       uvicorn, and what it lacks: sendfile, bounds on slow clients
+
+Fetching is done in the room `fetcher`: it comes in through `ports`. Start reading: service.py, then app.py.
+"""

@@ -1,0 +1,33 @@
+"""What every route shares. Made once by whoever starts the service; read by many threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.registry.listings import Listings
+from samara.registry.service.metrics import Metrics
+from samara.registry.service.ports import Bringer
+from samara.registry.service.settings import Settings
+from samara.registry.tracker import Tracker
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """`clock`: UTC epoch seconds; `bringer`: fetches what isn't here, None without --pull-through."""
+
+    home: Home
+    index: Index
+    settings: Settings
+    tracker: Tracker = field(default_factory=Tracker)
+    metrics: Metrics = field(default_factory=Metrics)
+    bringer: Bringer | None = None
+    clock: Callable[[], float] = time.time
+
+    @property
+    def listings(self) -> Listings:
+        """What is listed here."""
+        return self.index.listings
