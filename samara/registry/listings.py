@@ -36,8 +36,8 @@ from samara.schemas.references import is_identity
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
-    """A publisher as this registry knows it. `name`: what it calls itself, proven by nothing; `namespace`: the name that
-    is its own at this registry, the first one if it has several.
+    """A publisher as this registry knows it. `name`: what it calls itself, proven by nothing; `namespace`: the name
+    that is its own at this registry, the first one if it has several.
     """
 
     identity: str

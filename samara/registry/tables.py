@@ -194,7 +194,7 @@ class EquivocationRow(Base):
 
 
 class NamespaceRow(Base):
-    """A name at this registry and the identity it belongs to. `statement`: the signed claim; None: the operator's word."""
+    """A name at this registry and whose it is. `statement`: the signed claim; None: the operator's word."""
 
     __tablename__ = "namespaces"
 

@@ -20,8 +20,10 @@ class Arriving(Protocol):
         """
 
     def wait(self, beyond: int, timeout: float) -> int:
-        """Block until more than `beyond` bytes from the start are proven, or `timeout` seconds are over; returns how many
-        are. Raises SamaraError (NetworkError, DiskFullError, …) when no more will come. From any thread.
+        """Block until more than `beyond` bytes from the start are proven, or `timeout` seconds are over.
+
+        Returns how many are. Raises SamaraError (NetworkError, DiskFullError, …) when no more will come. From any
+        thread.
         """
 
     def close(self) -> None:

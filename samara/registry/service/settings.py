@@ -40,9 +40,9 @@ class Rates:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """`origin`: how clients address this registry, e.g. https://models.example.org (no slash at the end): namespace
-    claims are for it alone. `claims`, `namespaces`: who may have which name (name → identity). `policy`: where mirrors of
-    manifests may lie. `proxies`: whose X-Forwarded-For is believed. `accel`: a location of a web server in front that
-    sends files by itself (X-Accel-Redirect), e.g. /samara-files/; None: the service sends them. `title`: for people.
+    claims are for it alone. `claims`, `namespaces`: who may have which name (name → identity). `policy`: where mirrors
+    of manifests may lie. `proxies`: whose X-Forwarded-For is believed. `accel`: a location of a web server in front
+    that sends files by itself (X-Accel-Redirect), e.g. /samara-files/; None: the service does. `title`: for people.
     """
 
     origin: str
