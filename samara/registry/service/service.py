@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.listings import Listings
+from samara.registry.service.manifests import Manifests
 from samara.registry.service.metrics import Metrics
 from samara.registry.service.ports import Bringer
 from samara.registry.service.settings import Settings
@@ -26,6 +27,10 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     bringer: Bringer | None = None
     clock: Callable[[], float] = time.time
+    manifests: Manifests = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "manifests", Manifests(self.index))
 
     @property
     def listings(self) -> Listings:
