@@ -12,7 +12,7 @@ import pytest
 from catalog_kit import DAY, Edition, Machine, machine
 from trust_kit import NOW, Line, line_of
 
-from samara.registry.trust import catalog_client
+from samara.registry.trust import workflow
 from samara.registry.trust.catalog_client import Accepted, Seen, _seen_bytes
 from samara.schemas.errors import DiskFullError, StoreError, TrustError
 
@@ -153,5 +153,5 @@ def test_scratch_of_killed_processes_is_swept_by_its_age(tmp_path: Path, monkeyp
         (folder / "root_history").mkdir(parents=True)
     for folder in (old, other):
         os.utime(folder, (1, 1))
-    catalog_client._sweep_scratch()
+    workflow._sweep_scratch()
     assert (old.exists(), young.exists(), other.exists()) == (False, True, True)

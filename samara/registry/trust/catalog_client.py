@@ -13,15 +13,10 @@ time seen), a lost file lowers no version, and one version with two contents is 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
 
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors, make_folder, write_durably
 from samara.registry.trust.catalogs import is_signed_by, read_catalog, signed_digest
@@ -30,7 +25,8 @@ from samara.registry.trust.identity import ROOT_V1_NAME
 from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.roots import RootChain, verify_root_chain
 from samara.registry.trust.sources import BundleSource, MetadataSource, read_whole
-from samara.registry.trust.updater import LONG_AGO, ExpiredCatalogError, RolledBackError, run_updater
+from samara.registry.trust.updater import LONG_AGO, ExpiredCatalogError, RolledBackError
+from samara.registry.trust.workflow import ONLINE_ROLES, run_workflow
 from samara.schemas.catalog import Catalog
 from samara.schemas.envelope import canonical_json, strict_json
 from samara.schemas.errors import MalformedError, NotFoundError, SamaraError, StoreError, TrustError
@@ -43,14 +39,11 @@ from samara.schemas.metadata_bundle import (
 )
 from samara.schemas.release_file import MAX_ROOT_BYTES
 
-SCRATCH_PREFIX = "samara-trust-"
-SCRATCH_SECONDS = 3600.0  # after that a scratch folder was left by a process that was killed
 SEEN_FORMAT = "samara-seen-1"
 _MAX_SEEN_BYTES = 256 * 1024
 _KEPT = 64  # timestamps and acceptances remembered
 _MAX_SOURCE = 200  # characters of a source's name remembered
 _FLOOR_STEP = timedelta(minutes=10)  # a floor this much too low costs nothing; a write at every refresh would
-_ONLINE_ROLES: Final = ("timestamp", "snapshot", "targets")
 
 
 class EquivocationError(TrustError):
@@ -220,21 +213,9 @@ class CatalogClient:
 
     def _run(self, source: MetadataSource, moment: datetime) -> CatalogState:
         before = self._stored_bundle()
-        _sweep_scratch()
-        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True) as scratch:
-            folder = Path(scratch)
-            bootstrap = self._lay_out(folder, source, before)
-            try:
-                run_updater(folder, source, bootstrap=bootstrap, now=moment)
-            except SamaraError:
-                self._keep_roots(tuple(_roots_in(folder / "root_history")))
-                raise
-            bundle = MetadataBundle(
-                roots=tuple(_roots_in(folder / "root_history")),
-                timestamp=(folder / "timestamp.json").read_bytes(),
-                snapshot=(folder / "snapshot.json").read_bytes(),
-                targets=(folder / "targets.json").read_bytes(),
-            )
+        bundle = run_workflow(
+            source, roots=self._trusted_roots(source), before=before, now=moment, on_roots=self._keep_roots
+        )
         chain = self._trust.chain_for(self._identity, bundle.roots)
         return CatalogState(
             catalog=read_catalog(self._identity, bundle),
@@ -252,29 +233,21 @@ class CatalogClient:
             if chain.version > (0 if stored is None else stored.version):
                 self._trust.store_roots(self._identity, chain)
 
-    def _lay_out(self, folder: Path, source: MetadataSource, before: MetadataBundle | None) -> bytes:
-        """What is trusted already, as the library wants to find it. Returns the root that trust begins with."""
+    def _trusted_roots(self, source: MetadataSource) -> tuple[bytes, ...]:
+        """The roots that trust begins with: those seen already, else the first one, which the identity proves."""
         chain = self._trust.stored_chain(self._identity)
-        roots = chain.roots if chain is not None else ()
-        if not roots:
-            first = read_whole(source, ROOT_V1_NAME, MAX_ROOT_BYTES)
-            if first is None:
-                raise NotFoundError(f"{source.name} lacks {ROOT_V1_NAME}", next_step="try another source")
-            roots = verify_root_chain(self._identity, [first]).roots
-        history = folder / "root_history"
-        history.mkdir()
-        for number, root in enumerate(roots, start=1):
-            (history / f"{number}.root.json").write_bytes(root)
-        if before is not None:
-            for role in _ONLINE_ROLES:
-                (folder / f"{role}.json").write_bytes(getattr(before, role))
-        return roots[0]
+        if chain is not None:
+            return chain.roots
+        first = read_whole(source, ROOT_V1_NAME, MAX_ROOT_BYTES)
+        if first is None:
+            raise NotFoundError(f"{source.name} lacks {ROOT_V1_NAME}", next_step="try another source")
+        return verify_root_chain(self._identity, [first]).roots
 
     def _require_not_lowered(self, state: CatalogState, seen: Seen, source: MetadataSource) -> None:
         """What the library would see by itself, had the files that it compares with not been lost."""
         if seen.keys != _online_keys(state.chain):
             return
-        for role in _ONLINE_ROLES:
+        for role in ONLINE_ROLES:
             if state.catalog.versions[role] < seen.versions.get(role, 0):
                 raise RolledBackError(
                     f"{source.name} offers an older catalog than was seen before ({role})",
@@ -356,25 +329,8 @@ class _Watched:
         self.timestamp = data
 
 
-def _sweep_scratch() -> None:
-    """Remove scratch folders of processes that were killed."""
-    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
-        for entry in entries:
-            if entry.name.startswith(SCRATCH_PREFIX) and entry.is_dir(follow_symlinks=False):
-                with contextlib.suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_mtime < time.time() - SCRATCH_SECONDS:
-                        shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def _roots_in(history: Path) -> Iterator[bytes]:
-    number = 1
-    while (path := history / f"{number}.root.json").exists():
-        yield path.read_bytes()
-        number += 1
-
-
 def _online_keys(chain: RootChain) -> str:
-    return " ".join(sorted({keyid for role in _ONLINE_ROLES for keyid in chain.newest.roles[role].keyids}))
+    return " ".join(sorted({keyid for role in ONLINE_ROLES for keyid in chain.newest.roles[role].keyids}))
 
 
 def _seen_now(seen: Seen, state: CatalogState, *, now: datetime, source: str) -> Seen:

@@ -2,7 +2,7 @@
 
 `open_release` proves the parts of one that travels alone: the manifest by the pinned publisher's signature, the roots
 by the identity, each torrent by the manifest. Freshness is not checked: whoever shows the result should say so.
-`open_listed` proves one by the publisher's catalog, which says what is current.
+`open_listed` proves one by the publisher's catalog, which says what is current; `prove_listed` does without a pin.
 """
 
 from __future__ import annotations
@@ -47,6 +47,16 @@ class VerifiedRelease:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ProvenRelease:
+    """A release that its publisher's catalog lists, signature and torrents checked. Says nothing of who trusts whom."""
+
+    release: Release
+    envelope: Envelope
+    signers: tuple[str, ...]
+    torrents: Mapping[str, ParsedTorrent]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InspectedRelease:
     """What a file says of itself. `problem`: why even its own roots, signature or torrents don't hold; else None."""
 
@@ -79,7 +89,25 @@ def open_release(bundle: ReleaseBundle, trust: TrustFolder) -> VerifiedRelease:
 
 
 def open_listed(bundle: ReleaseBundle, entry: CatalogEntry, state: CatalogState, trust: TrustFolder) -> VerifiedRelease:
-    """Check a release against the entry of a verified catalog that names it.
+    """Check a release of a pinned publisher against the entry of a verified catalog that names it.
+
+    Raises what `prove_listed` raises, and TrustError if the publisher isn't pinned.
+    """
+    pin = trust.resolve(state.chain.identity)
+    proven = prove_listed(bundle, entry, state.chain)
+    return VerifiedRelease(
+        release=proven.release,
+        envelope=proven.envelope,
+        pin=pin,
+        chain=state.chain,
+        signers=proven.signers,
+        torrents=proven.torrents,
+    )
+
+
+def prove_listed(bundle: ReleaseBundle, entry: CatalogEntry, chain: RootChain) -> ProvenRelease:
+    """Check a release against the entry of a verified catalog of `chain`'s publisher; whether anybody here trusts that
+    one is another question.
 
     Raises IntegrityError (other bytes than the catalog's), TrustError (not signed by a targets key of any of the
     publisher's roots) or MalformedError.
@@ -102,15 +130,12 @@ def open_listed(bundle: ReleaseBundle, entry: CatalogEntry, state: CatalogState,
             f"the catalog's {entry.path} is another release", expected=f"{entry.model} version {entry.version}",
             actual=f"{release.model} version {release.version}", next_step="tell its publisher",
         )  # fmt: skip
-    pin = trust.resolve(state.chain.identity)
-    if release.identity != pin.identity:
-        raise TrustError("manifest names another publisher", expected=pin.identity, actual=release.identity)
-    return VerifiedRelease(
+    if release.identity != chain.identity:
+        raise TrustError("manifest names another publisher", expected=chain.identity, actual=release.identity)
+    return ProvenRelease(
         release=release,
         envelope=bundle.envelope,
-        pin=pin,
-        chain=state.chain,
-        signers=verify_listed_envelope(bundle.envelope, state.chain),
+        signers=verify_listed_envelope(bundle.envelope, chain),
         torrents=match_torrents(release.files, bundle.torrents),
     )
 
