@@ -87,6 +87,11 @@ class Index:
         self.close()
 
     @property
+    def database(self) -> Database:
+        """For this room: where it is kept."""
+        return self._database
+
+    @property
     def listings(self) -> Listings:
         """What a registry lists out of this index."""
         return Listings(self._database)

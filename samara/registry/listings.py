@@ -33,6 +33,8 @@ from samara.schemas.digests import b3_raw
 from samara.schemas.metadata_bundle import MetadataBundle, unpack_metadata
 from samara.schemas.references import is_identity
 
+_AT_ONCE = 500  # values in one question: SQLite takes a limited number
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Owner:
@@ -91,11 +93,19 @@ class KnownRelease:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedBlob:
-    """A blob of a listed release. `torrent`: its canonical .torrent; None if it only travels inline."""
+    """A blob of a listed release. `torrents`: canonical .torrents that listed releases name for it; none if it only
+    travels inline. More than one means that publishers contradict each other: a torrent is proven for the release that
+    names it, not for the blob.
+    """
 
     b3: str
     size: int
-    torrent: bytes | None
+    torrents: tuple[bytes, ...]
+
+    @property
+    def torrent(self) -> bytes | None:
+        """The first of them."""
+        return self.torrents[0] if self.torrents else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,16 +245,22 @@ class Listings:
     def published_blob(self, b3: str) -> PublishedBlob | None:
         """A blob of a release that is listed and not withdrawn."""
         with self._database.read() as session:
-            row = session.execute(_published().where(BlobRow.b3 == b3_raw(b3)).limit(1)).first()
-            return None if row is None else _blob(row[0], row[1], row[2])
+            row = session.execute(_published().where(BlobRow.b3 == b3_raw(b3))).first()
+            return None if row is None else _blobs(session, [row])[0][1]
+
+    def torrent(self, v2: str) -> bytes | None:
+        """The canonical .torrent with this v2 infohash (64 hex digits), if a listed release names it."""
+        with self._database.read() as session:
+            data = session.scalar(
+                select(TorrentRow.data).where(TorrentRow.v2 == bytes.fromhex(v2), TorrentRow.id.in_(_listed_torrents()))
+            )
+            return None if data is None else bytes_of(data)
 
     def published_blobs(self, *, after: int = 0, limit: int = 1000) -> tuple[tuple[int, PublishedBlob], ...]:
         """(number, blob) of every blob of a listed release, from the first number after `after`, so many at once."""
         with self._database.read() as session:
-            rows = session.execute(
-                _published().add_columns(BlobRow.id).where(BlobRow.id > after).order_by(BlobRow.id).limit(limit)
-            )
-            return tuple((int(number), _blob(b3, size, torrent)) for b3, size, torrent, number in rows)
+            rows = session.execute(_published().where(BlobRow.id > after).order_by(BlobRow.id).limit(limit)).all()
+            return _blobs(session, rows)
 
     def add_samples(self, samples: Sequence[tuple[str, SwarmSample]], *, forget_before: int) -> None:
         """Record how swarms are, by blob (`b3:…`); of one moment the larger numbers count. Unknown blobs are skipped.
@@ -330,23 +346,38 @@ def _owner(session: Session, row: PublisherRow) -> Owner:
     return Owner(identity=text_of(row.identity), name=text_of(row.name), namespace=namespace)
 
 
-def _published() -> sa.Select[bytes, int, bytes | None]:
+def _published() -> sa.Select[int, bytes, int]:
     listed = (
         select(FileRow.blob_id)
         .join(ListingRow, ListingRow.release_id == FileRow.release_id)
         .where(ListingRow.retracted.is_(None))
     )
-    torrent = (
-        select(TorrentRow.data)
-        .join(FileRow, FileRow.torrent_id == TorrentRow.id)
+    return select(BlobRow.id, BlobRow.b3, BlobRow.size).where(BlobRow.id.in_(listed))
+
+
+def _listed_torrents() -> sa.Select[int | None]:
+    return (
+        select(FileRow.torrent_id)
         .join(ListingRow, ListingRow.release_id == FileRow.release_id)
-        .where(FileRow.blob_id == BlobRow.id, ListingRow.retracted.is_(None))
-        .order_by(TorrentRow.id)
-        .limit(1)
-        .scalar_subquery()
+        .where(ListingRow.retracted.is_(None))
     )
-    return select(BlobRow.b3, BlobRow.size, torrent).where(BlobRow.id.in_(listed))
 
 
-def _blob(b3: bytes, size: int, torrent: bytes | None) -> PublishedBlob:
-    return PublishedBlob(b3=digest_of(b3), size=int(size), torrent=None if torrent is None else bytes_of(torrent))
+def _blobs(session: Session, rows: Sequence[sa.Row[int, bytes, int]]) -> tuple[tuple[int, PublishedBlob], ...]:
+    torrents: dict[int, list[bytes]] = {}
+    numbers = [int(row[0]) for row in rows]
+    for start in range(0, len(numbers), _AT_ONCE):
+        found = session.execute(
+            select(TorrentRow.blob_id, TorrentRow.data)
+            .where(TorrentRow.blob_id.in_(numbers[start : start + _AT_ONCE]), TorrentRow.id.in_(_listed_torrents()))
+            .order_by(TorrentRow.id)
+        )
+        for blob_id, data in found:
+            torrents.setdefault(int(blob_id), []).append(bytes_of(data))
+    return tuple(
+        (
+            int(number),
+            PublishedBlob(b3=digest_of(b3), size=int(size), torrents=tuple(torrents.get(int(number), ()))),
+        )
+        for number, b3, size in rows
+    )

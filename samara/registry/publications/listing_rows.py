@@ -1,0 +1,179 @@
+"""What a catalog's names mean, as rows to search and show: kept equal to the catalog accepted last, within the
+transaction that accepts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from samara.registry.index_columns import bytes_of, digest_of, text_of
+from samara.registry.tables import ListingRow, ModelRow, PublisherRow, ReleaseRow
+from samara.schemas.catalog import Catalog, CatalogEntry
+from samara.schemas.digests import b3, b3_raw
+from samara.schemas.errors import MalformedError
+from samara.schemas.gguf import GgufFacts
+from samara.schemas.manifest import Release, Role, parse_manifest
+
+MAX_WORDS = 16_384  # characters that are searched in
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Synced:
+    """`listed`: names that mean something here now; `changed`: of these, new or other than before; `missing`: names
+    whose release isn't here.
+    """
+
+    listed: int
+    changed: int
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Row:
+    id: int
+    manifest: str
+    retracted: str | None
+
+
+def sync_listings(
+    session: Session, publisher: PublisherRow, catalog: Catalog, fresh: Mapping[str, Release], *, now: float
+) -> Synced:
+    """Make the rows of `publisher` say what `catalog` does. `fresh`: releases by manifest that are parsed already."""
+    before = _rows(session, publisher.id)
+    known = _known(session, publisher.id)
+    missing: list[str] = []
+    changed = listed = 0
+    for path, entry in catalog.entries.items():
+        release_id = known.get(entry.manifest)
+        if release_id is None:
+            missing.append(path)
+            continue
+        listed += 1
+        row = before.pop(path, None)
+        if row is not None and (row.manifest, row.retracted) == (entry.manifest, entry.retracted):
+            continue
+        changed += 1
+        if row is not None and row.manifest == entry.manifest:
+            session.execute(
+                sa.update(ListingRow).where(ListingRow.id == row.id).values(retracted=entry.retracted, listed_at=now)
+            )
+            continue
+        if row is not None:
+            session.execute(sa.delete(ListingRow).where(ListingRow.id == row.id))
+        release = fresh.get(entry.manifest) or _stored(session, release_id, entry)
+        model_id = _model_id(session, publisher.id, entry.model)
+        session.execute(sa.insert(ListingRow), [_values(entry, release, model_id, release_id, now)])
+    gone = [row.id for row in before.values()]
+    for start in range(0, len(gone), 500):
+        session.execute(sa.delete(ListingRow).where(ListingRow.id.in_(gone[start : start + 500])))
+    return Synced(listed=listed, changed=changed + len(gone), missing=tuple(missing))
+
+
+def words_of(release: Release, tag: str) -> str:
+    """Everything about a release that somebody may search for, as one text."""
+    facts = facts_of(release)
+    said = (
+        release.publisher_name,
+        release.model,
+        tag,
+        release.description or "",
+        release.license or "",
+        release.base_model or "",
+        "" if release.upstream is None else release.upstream.repo,
+        "" if facts is None else f"{facts.architecture} {facts.quantisation}",
+        " ".join(file.path for file in release.files[:100]),
+    )
+    return "\n".join(one.replace("\0", " ") for one in said)[:MAX_WORDS]
+
+
+def facts_of(release: Release) -> GgufFacts | None:
+    """The facts of a release's weights; of its first GGUF if it has no weights (an adapter, a projector)."""
+    by_role = sorted(
+        (file for file in release.files if file.gguf is not None), key=lambda file: file.role != Role.WEIGHTS
+    )
+    return by_role[0].gguf if by_role else None
+
+
+def _values(entry: CatalogEntry, release: Release, model_id: int, release_id: int, now: float) -> dict[str, object]:
+    facts = facts_of(release)
+    return {
+        "model_id": model_id,
+        "release_id": release_id,
+        "tag": entry.tag,
+        "version": entry.version,
+        "retracted": entry.retracted,
+        "license": _clean(release.license),
+        "description": _clean(release.description),
+        "architecture": None if facts is None else _clean(facts.architecture),
+        "quantisation": None if facts is None else _clean(facts.quantisation),
+        "parameters": None if facts is None else facts.parameter_count,
+        "context_length": None if facts is None else facts.context_length,
+        "has_chat_template": facts is not None and bool(facts.has_chat_template),
+        "size": release.size,
+        "words": words_of(release, entry.tag),
+        "listed_at": now,
+    }
+
+
+def _clean(text: str | None) -> str | None:
+    """PostgreSQL has no zero byte in text."""
+    return None if text is None else text.replace("\0", " ")
+
+
+def _rows(session: Session, publisher_id: int) -> dict[str, _Row]:
+    rows = session.execute(
+        select(ListingRow.id, ModelRow.name, ListingRow.tag, ReleaseRow.manifest_digest, ListingRow.retracted)
+        .join(ModelRow, ListingRow.model_id == ModelRow.id)
+        .join(ReleaseRow, ListingRow.release_id == ReleaseRow.id)
+        .where(ModelRow.publisher_id == publisher_id)
+    )
+    return {
+        f"{text_of(model)}/{text_of(tag)}": _Row(id=int(number), manifest=digest_of(digest), retracted=retracted)
+        for number, model, tag, digest, retracted in rows
+    }
+
+
+def _known(session: Session, publisher_id: int) -> dict[str, int]:
+    rows = session.execute(
+        select(ReleaseRow.manifest_digest, ReleaseRow.id)
+        .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
+        .where(ModelRow.publisher_id == publisher_id)
+    )
+    return {digest_of(digest): int(number) for digest, number in rows}
+
+
+def _stored(session: Session, release_id: int, entry: CatalogEntry) -> Release:
+    """A release that was here before, if it still is what the catalog names."""
+    payload = bytes_of(session.scalars(select(ReleaseRow.payload).where(ReleaseRow.id == release_id)).one())
+    if b3(payload) != entry.manifest:
+        raise MalformedError(f"the manifest of {entry.path} in the index is damaged", next_step="run: samara audit")
+    return parse_manifest(payload)
+
+
+def _model_id(session: Session, publisher_id: int, name: str) -> int:
+    found = session.scalar(
+        select(ModelRow.id).where(ModelRow.publisher_id == publisher_id, ModelRow.name == name)
+    )  # fmt: skip
+    assert found is not None, "a release that is here has its model"
+    return found
+
+
+def release_size(session: Session, publisher_id: int) -> tuple[int, int]:
+    """(releases, bytes of their manifests) of one publisher."""
+    row = session.execute(
+        select(sa.func.count(), sa.func.coalesce(sa.func.sum(sa.func.length(ReleaseRow.payload)), 0))
+        .select_from(ReleaseRow)
+        .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
+        .where(ModelRow.publisher_id == publisher_id)
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def row_of(session: Session, manifest: str) -> int | None:
+    """The number of a release."""
+    return session.scalar(select(ReleaseRow.id).where(ReleaseRow.manifest_digest == b3_raw(manifest)))
