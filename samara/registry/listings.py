@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from samara.registry import published
 from samara.registry.index_columns import bytes_of, digest_of, text_of
 from samara.registry.index_database import Database
+from samara.registry.published import ListedBlob
 from samara.registry.tables import (
     BlobRow,
     CatalogRow,
@@ -261,6 +263,21 @@ class Listings:
         with self._database.read() as session:
             rows = session.execute(_published().where(BlobRow.id > after).order_by(BlobRow.id).limit(limit)).all()
             return _blobs(session, rows)
+
+    def listed_blobs(self) -> tuple[ListedBlob, ...]:
+        """Every blob of a listed release that travels by a swarm, withdrawn ones too; no torrents, no blocks."""
+        with self._database.read() as session:
+            return published.listed_blobs(session)
+
+    def manifests_of(self, b3: str) -> tuple[tuple[str, str], ...]:
+        """(identity, manifest) of the listed releases, none withdrawn, that have a blob; who came first first."""
+        with self._database.read() as session:
+            return published.manifests_of(session, b3)
+
+    def state(self) -> tuple[int, int, float]:
+        """Another value whenever what is listed here is something else. Cheap."""
+        with self._database.read() as session:
+            return published.state(session)
 
     def add_samples(self, samples: Sequence[tuple[str, SwarmSample]], *, forget_before: int) -> None:
         """Record how swarms are, by blob (`b3:…`); of one moment the larger numbers count. Unknown blobs are skipped.

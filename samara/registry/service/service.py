@@ -11,14 +11,16 @@ from samara.registry.index import Index
 from samara.registry.listings import Listings
 from samara.registry.service.manifests import Manifests
 from samara.registry.service.metrics import Metrics
-from samara.registry.service.ports import Bringer
+from samara.registry.service.ports import Bringer, Keeper
 from samara.registry.service.settings import Settings
 from samara.registry.tracker import Tracker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
-    """`clock`: UTC epoch seconds; `bringer`: fetches what isn't here, None without --pull-through."""
+    """`clock`: UTC epoch seconds; `bringer`: fetches what isn't here, None without --pull-through; `keeper`: keeps
+    what was fetched so, None without --pull-through and --mirror.
+    """
 
     home: Home
     index: Index
@@ -26,6 +28,7 @@ class Service:
     tracker: Tracker = field(default_factory=Tracker)
     metrics: Metrics = field(default_factory=Metrics)
     bringer: Bringer | None = None
+    keeper: Keeper | None = None
     clock: Callable[[], float] = time.time
     manifests: Manifests = field(init=False)
 

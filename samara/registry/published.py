@@ -1,0 +1,102 @@
+"""Which blobs this registry lists, for who brings and keeps them. Queries of `samara.registry.listings` on rows.
+
+Small rows for many blobs: no torrents, no blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from samara.registry.index_blobs import locations
+from samara.registry.index_columns import digest_of, text_of
+from samara.registry.records import Location
+from samara.registry.tables import (
+    BlobRow,
+    CatalogRow,
+    FileRow,
+    ListingRow,
+    ModelRow,
+    PublisherRow,
+    ReleaseRow,
+)
+from samara.schemas.digests import b3_raw
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedBlob:
+    """A blob of a listed release that travels by a swarm.
+
+    `identity`: who listed it first; `listed_at`: UTC epoch seconds when it was last listed anew; `withdrawn`: every
+    listing of it was. `places`: where it was recorded to lie.
+    """
+
+    b3: str
+    size: int
+    identity: str
+    listed_at: float
+    withdrawn: bool
+    places: tuple[Location, ...] = ()
+
+
+def listed_blobs(session: Session) -> tuple[ListedBlob, ...]:
+    """Every one, in the order in which they became known."""
+    places = locations(session)
+    found: dict[int, ListedBlob] = {}
+    rows = session.execute(
+        select(
+            BlobRow.id, BlobRow.b3, BlobRow.size, PublisherRow.identity, ListingRow.listed_at, ListingRow.retracted
+        )
+        .join(FileRow, FileRow.blob_id == BlobRow.id)
+        .join(ListingRow, ListingRow.release_id == FileRow.release_id)
+        .join(ModelRow, ListingRow.model_id == ModelRow.id)
+        .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+        .where(FileRow.torrent_id.is_not(None))
+        .order_by(BlobRow.id, ListingRow.release_id, ListingRow.id)
+    )  # fmt: skip
+    for number, b3, size, identity, listed_at, retracted in rows:
+        before = found.get(number)
+        counts = retracted is None
+        if before is None or (before.withdrawn and counts):
+            digest = digest_of(b3)
+            found[number] = ListedBlob(
+                b3=digest,
+                size=int(size),
+                identity=text_of(identity),
+                listed_at=float(listed_at),
+                withdrawn=not counts,
+                places=places.get(digest, ()),
+            )
+        elif counts and float(listed_at) > before.listed_at:
+            found[number] = replace(before, listed_at=float(listed_at))
+    return tuple(found.values())
+
+
+def manifests_of(session: Session, b3: str) -> tuple[tuple[str, str], ...]:
+    """(identity, manifest) of the listed releases, none withdrawn, that have a file with these bytes; who came first
+    first.
+    """
+    rows = session.execute(
+        select(PublisherRow.identity, ReleaseRow.manifest_digest)
+        .join(ModelRow, ModelRow.publisher_id == PublisherRow.id)
+        .join(ReleaseRow, ReleaseRow.model_id == ModelRow.id)
+        .join(ListingRow, ListingRow.release_id == ReleaseRow.id)
+        .join(FileRow, FileRow.release_id == ReleaseRow.id)
+        .join(BlobRow, FileRow.blob_id == BlobRow.id)
+        .where(BlobRow.b3 == b3_raw(b3), ListingRow.retracted.is_(None))
+        .order_by(ReleaseRow.id)
+    )
+    return tuple(dict.fromkeys((text_of(identity), digest_of(digest)) for identity, digest in rows))
+
+
+def state(session: Session) -> tuple[int, int, float]:
+    """Another value whenever a publisher's catalog here is another one. Cheap."""
+    row = session.execute(
+        select(
+            sa.func.count(), sa.func.sum(CatalogRow.timestamp_version), sa.func.max(CatalogRow.accepted_at)
+        ).select_from(CatalogRow)
+    ).one()  # fmt: skip
+    return int(row[0]), int(row[1] or 0), float(row[2] or 0.0)
