@@ -5,7 +5,7 @@ of `samara.registry.records`. Every public method is one transaction. The index 
 proven elsewhere: losing it loses names, not models.
 
 `Index` is what callers use. How each kind of thing is stored: index_releases, index_blobs, index_partials, index_pulls,
-holdings; the file itself: index_database.
+holdings; the database itself, an SQLite file or PostgreSQL: index_database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from samara.registry import index_blobs, index_partials, index_pulls, index_rele
 from samara.registry.durable import io_errors
 from samara.registry.holdings import Holdings, forget, held_releases, is_needed
 from samara.registry.home import Home
-from samara.registry.index_database import Database
+from samara.registry.index_database import Database, open_database
 from samara.registry.listings import Listings
 from samara.registry.records import BlobRecord, Counts, Location, StoredRelease
 from samara.registry.tables import BlobRow, BlockRow, LocationRow, ReleaseRow
@@ -39,13 +39,19 @@ class Index:
         self._database = database
 
     @classmethod
-    def open(cls, home: Home, *, lock_wait: float = LOCK_WAIT_SECONDS) -> Index:
-        """Open SAMARA_HOME's index, creating or migrating it. Raises StoreError."""
+    def open(cls, home: Home, *, migrate: bool | None = None, lock_wait: float = LOCK_WAIT_SECONDS) -> Index:
+        """Open a home's index, creating it where there is none. Raises StoreError, UsageError.
+
+        `migrate`: whether one of an older version is brought up to date, or refused; if nobody says, a file is, and a
+        PostgreSQL database, which others may be using, is refused.
+        """
         home.prepare()
-        database = Database(home.index, lock_wait, make=True)
+        database = open_database(home, lock_wait, make=True)
+        migrating = database.migrates_by_itself if migrate is None else migrate
         try:
-            with database.write() as session:
-                schema.bring_up_to_date(session.connection())
+            if not _is_ready(database):
+                with database.write() as session:
+                    schema.bring_up_to_date(session.connection(), migrating=migrating)
         except BaseException:
             database.close()
             raise
@@ -55,25 +61,25 @@ class Index:
     def open_existing(cls, home: Home, *, lock_wait: float = LOCK_WAIT_SECONDS) -> Index | None:
         """The index if there is one, to read from; None on a machine that has nothing yet. Raises StoreError.
 
-        Waits for no writer and asks for no right to write, unless it has to be migrated. Writing goes on to work
-        wherever it can. Where nothing can be written, an index of an older version is read as it is.
+        Waits for no writer and asks for no right to write, unless it has to be made or migrated. Writing goes on to
+        work wherever it can. Where nothing can be written, an index of an older version is read as it is.
         """
-        with io_errors(home.index):
-            if not home.index.exists():
-                return None
-        database = Database(home.index, lock_wait, make=False)
+        if home.database is None:
+            with io_errors(home.index):
+                if not home.index.exists():
+                    return None
+        database = open_database(home, lock_wait, make=False)
         try:
             with database.read_or_freeze() as session:
                 connection = session.connection()
-                can_be_read = schema.is_up_to_date(connection) or (
-                    database.is_frozen and schema.revision_of(connection) is not None
-                )
+                found = schema.revision_of(connection)
+                can_be_read = schema.is_up_to_date(connection) or (database.is_frozen and found is not None)
         except BaseException:
             database.close()
             raise
         if can_be_read:
             return cls(database)
-        database.close()
+        database.close()  # `open` makes, migrates or refuses it
         return cls.open(home, lock_wait=lock_wait)
 
     def close(self) -> None:
@@ -287,9 +293,14 @@ class Index:
         return Counts(releases=found[0], blobs=found[1], blocks=found[2], locations=found[3])
 
     def damage(self) -> tuple[str, ...]:
-        """What SQLite itself finds wrong with the file (`PRAGMA integrity_check`); empty when sound."""
+        """What the database itself finds wrong with what it holds; empty when sound."""
         with self._database.read() as session:
-            rows = [str(row[0]) for row in session.execute(sa.text("PRAGMA integrity_check(20)"))]
-            orphans = session.execute(sa.text("PRAGMA foreign_key_check")).all()
-        found = [] if rows == ["ok"] else rows
-        return (*found, *(f"row {row[1]} of {row[0]} points at nothing in {row[2]}" for row in orphans[:20]))
+            return self._database.damage(session)
+
+
+def _is_ready(database: Database) -> bool:
+    """Whether a database that others use too has this version's schema already: then nobody need be waited for."""
+    if database.migrates_by_itself:
+        return False
+    with database.read() as session:
+        return schema.is_up_to_date(session.connection())

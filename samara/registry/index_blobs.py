@@ -38,7 +38,8 @@ def every(session: Session) -> tuple[BlobRecord, ...]:
 
 def of_size(session: Session, size: int) -> tuple[BlobRecord, ...]:
     """Blobs of exactly `size` bytes."""
-    return tuple(_record(session, row) for row in session.scalars(select(BlobRow).where(BlobRow.size == size)))
+    rows = session.scalars(select(BlobRow).where(BlobRow.size == size).order_by(BlobRow.id))
+    return tuple(_record(session, row) for row in rows)
 
 
 def blocks(session: Session, b3: str) -> tuple[Block, ...]:

@@ -1,89 +1,86 @@
-"""One SQLite file: its connections, its transactions, and what its errors mean. Knows nothing of what is in it.
+"""The database that holds the index: its transactions and what its errors mean. Knows nothing of what is in it.
 
-SQLite's and SQLAlchemy's exceptions stop here. Used by `samara.registry.index` alone.
+`open_database` gives the SQLite file of a home (`index_sqlite`), or the PostgreSQL database that its URL names
+(`index_postgres`). SQLAlchemy's exceptions stop here. Used by `samara.registry.index` and what it hands out.
 """
 
 from __future__ import annotations
 
 import contextlib
-import sqlite3
-import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy import event, exc
+from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from samara.registry.durable import io_errors
-from samara.schemas.errors import DiskFullError, StoreError, UsageError
-
-_UNWRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
-_DAMAGED = {
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-    sqlite3.SQLITE_FORMAT,
-    sqlite3.SQLITE_SCHEMA,
-    sqlite3.SQLITE_ERROR,  # a table or column that isn't there
-}
+from samara.registry.home import Home
+from samara.schemas.errors import SamaraError, StoreError, UsageError
 
 
-class Database:
-    """An open file. Safe to use from several threads; several processes may have it open."""
+class Database(ABC):
+    """An open database. Safe to use from several threads."""
 
-    def __init__(self, path: Path, lock_wait: float, *, make: bool) -> None:
-        """Opens nothing yet. `lock_wait`: seconds to wait for another writer. `make`: whether there may be no file."""
-        self._path = path
-        self._is_frozen = False
-        self._engine = _engine(path, lock_wait, make=make)
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What people call it: a path, or an address without its password."""
+
+    @property
+    @abstractmethod
+    def migrates_by_itself(self) -> bool:
+        """Whether opening it may change its schema, or `samara db upgrade` alone."""
 
     @property
     def is_frozen(self) -> bool:
         """Whether it can only be read, as it was when it was opened."""
-        return self._is_frozen
+        return False
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
 
-    def freeze(self) -> None:
-        """From now on read the file as it is, without locks or a log: nothing in its folder can be written."""
-        self._engine.dispose()
-        self._engine, self._is_frozen = _frozen_engine(self._path), True
-
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
-        """A transaction that reads. Raises StoreError."""
-        with self._translated(), Session(self._engine, expire_on_commit=False) as session, session.begin():
+        """A transaction that reads, all of it as of one moment. Raises StoreError."""
+        with self._translated(), Session(self._reader(), expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that may write; no other one writes meanwhile. Raises StoreError, DiskFullError, UsageError."""
-        # BEGIN IMMEDIATE: a transaction that starts by reading and then writes can't be refused half-way (SQLITE_BUSY)
-        writer = self._engine.execution_options(samara_write=True)
-        with self._translated(), Session(writer, expire_on_commit=False) as session, session.begin():
+        with self._translated(), Session(self._writer(), expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextlib.contextmanager
     def read_or_freeze(self) -> Iterator[Session]:
         """A first transaction that reads; where that can't be without writing, the database is frozen for good."""
-        if self._needs_freezing():
-            self.freeze()
         with self.read() as session:
             yield session
 
-    def _needs_freezing(self) -> bool:
-        with self._translated():
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(sa.text("SELECT count(*) FROM sqlite_master"))
-            except exc.OperationalError as error:
-                # the folder can't be written: SQLite can't make the files by which readers and writers agree
-                if _code_of(error) not in _UNWRITABLE or _log_holds_something(self._path):
-                    raise
-                return True
-        return False
+    @abstractmethod
+    def damage(self, session: Session) -> tuple[str, ...]:
+        """What the database itself finds wrong with what it holds; empty when sound."""
+
+    @abstractmethod
+    def size(self, session: Session) -> int:
+        """Bytes that it takes."""
+
+    @abstractmethod
+    def _reader(self) -> sa.Engine: ...
+
+    @abstractmethod
+    def _writer(self) -> sa.Engine: ...
+
+    @abstractmethod
+    def _meaning(self, error: exc.DBAPIError) -> SamaraError | None:
+        """What the database's own code means; None where it means a bug of ours."""
+
+    @abstractmethod
+    def _damaged(self, why: str) -> StoreError: ...
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -92,10 +89,14 @@ class Database:
         except exc.IntegrityError:
             raise  # a bug of ours: what breaks a constraint is never handed in by anybody
         except exc.DBAPIError as error:
-            told = self._store_error(error)
+            told = self._meaning(error)
             if told is None:
                 raise
             raise told from None
+        except exc.TimeoutError:
+            raise StoreError(
+                f"the index {self.name} is asked by too many at once", next_step="try again in a moment"
+            ) from None
         except UnicodeEncodeError as error:
             raise UsageError(
                 f"a path that is not UTF-8 can't be recorded: {str(error.object)[:200]!r}", next_step="rename it"
@@ -104,85 +105,16 @@ class Database:
             # a row that is no value of ours: text where bytes belong, half a digest, signatures that are no JSON
             raise self._damaged(f"{type(error).__name__}: {error}") from error
 
-    def _store_error(self, error: exc.DBAPIError) -> StoreError | DiskFullError | None:
-        """What SQLite's own code means; None where it means a bug of ours."""
-        text, code = str(error.orig), _code_of(error)
-        if code == sqlite3.SQLITE_FULL:
-            return DiskFullError(f"no room left for {self._path}", next_step="free some space and run it again")
-        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-            return StoreError(
-                f"the index {self._path} is locked by another process", next_step="wait for it to finish, or stop it"
-            )
-        if code in _UNWRITABLE:
-            return StoreError(f"can't write the index {self._path} ({text})", next_step="check its permissions")
-        if code == sqlite3.SQLITE_IOERR:
-            return StoreError(f"can't use the index {self._path} ({text})", next_step="check its disk")
-        # without a code: text in a row that is no UTF-8
-        if code in _DAMAGED or (code is None and isinstance(error, exc.OperationalError)):
-            return self._damaged(text)
-        return None
 
-    def _damaged(self, why: str) -> StoreError:
-        if self._is_frozen:
-            return StoreError(
-                f"the index {self._path} is damaged, or another process changed it meanwhile ({why})",
-                next_step="run it again",
-            )
-        return StoreError(
-            f"the index {self._path} is damaged ({why})",
-            next_step="move it away and pull or publish again: blobs on disk are found and checked, not fetched",
-        )
+def open_database(home: Home, lock_wait: float, *, make: bool) -> Database:
+    """The database of a home. Opens no connection yet. Raises UsageError for a URL that means no database of ours.
 
+    `lock_wait`: seconds to wait for another writer. `make`: whether there may be no file yet.
+    """
+    if home.database is not None:
+        from samara.registry.index_postgres import PostgresDatabase
 
-def _engine(path: Path, lock_wait: float, *, make: bool) -> sa.Engine:
-    engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": lock_wait})
+        return PostgresDatabase(home.database, lock_wait)
+    from samara.registry.index_sqlite import SqliteDatabase
 
-    @event.listens_for(engine, "connect")
-    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # we begin transactions ourselves, below
-        if make:
-            _use_wal(connection, lock_wait)
-        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _on_begin(connection: sa.Connection) -> None:
-        write = connection.get_execution_options().get("samara_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
-
-
-def _frozen_engine(path: Path) -> sa.Engine:
-    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    return sa.create_engine(
-        sa.URL.create("sqlite", database=str(path)),
-        creator=lambda: sqlite3.connect(uri, uri=True, check_same_thread=False),
-    )
-
-
-def _log_holds_something(path: Path) -> bool:
-    """Whether there are changes that are not in the file itself yet: without them it must not be read."""
-    log = path.with_name(path.name + "-wal")
-    with io_errors(log):
-        return log.exists() and log.stat().st_size > 0
-
-
-def _code_of(error: exc.DBAPIError) -> int | None:
-    """SQLite's primary result code, if the error is its own."""
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    return None if code is None else int(code) & 0xFF
-
-
-def _use_wal(connection: sqlite3.Connection, lock_wait: float) -> None:
-    """Switch a new file to WAL. When two processes make an index at once, SQLite refuses one without waiting."""
-    deadline = time.monotonic() + lock_wait
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+    return SqliteDatabase(home.index, lock_wait, make=make)

@@ -33,5 +33,5 @@ def end(session: Session, b3: str) -> None:
 
 def every(session: Session) -> tuple[str, ...]:
     """The blobs (b3 text) of all of them."""
-    rows = session.scalars(select(BlobRow.b3).join(PartialRow, PartialRow.blob_id == BlobRow.id))
+    rows = session.scalars(select(BlobRow.b3).join(PartialRow, PartialRow.blob_id == BlobRow.id).order_by(BlobRow.id))
     return tuple(map(digest_of, rows))

@@ -9,24 +9,40 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from samara.registry.home import ENV_DATABASE, ENV_HOME
 from samara.registry.tables import HEAD, REVISIONS, Base
 from samara.schemas.errors import StoreError
 
 
-def bring_up_to_date(connection: sa.Connection) -> None:
-    """Create, migrate or accept the schema on `connection`. Raises StoreError for one from a newer version.
+def bring_up_to_date(connection: sa.Connection, *, migrating: bool = True) -> None:
+    """Create, migrate or accept the schema on `connection`. Raises StoreError for one from a newer version, or, unless
+    `migrating`, from any other one.
 
     The caller holds a write transaction, so two processes can't do this at once.
     """
     if is_up_to_date(connection):
         return
-    if revision_of(connection) is None:
+    found = revision_of(connection)
+    if found is None:
         if sa.inspect(connection).get_table_names():
-            raise StoreError("the index file holds somebody else's tables", next_step="move it away or set SAMARA_HOME")
+            raise StoreError(
+                "the index's database holds somebody else's tables",
+                next_step=f"give it one of its own ({ENV_HOME}, {ENV_DATABASE})",
+            )
         Base.metadata.create_all(connection)
         _stamp(connection)
         return
+    if not migrating:
+        raise outdated(found)
     migrate(connection)
+
+
+def outdated(found: str) -> StoreError:
+    """The error for an index of an older version where nobody may migrate it by the way."""
+    return StoreError(
+        "the index was written by an older version of samara", expected=f"schema {HEAD}", actual=found,
+        next_step="run: samara db upgrade",
+    )  # fmt: skip
 
 
 def is_up_to_date(connection: sa.Connection) -> bool:
@@ -35,7 +51,7 @@ def is_up_to_date(connection: sa.Connection) -> bool:
     if found is not None and found not in REVISIONS:
         raise StoreError(
             "the index was written by a newer version of samara", expected=f"schema {HEAD} or older", actual=found,
-            next_step="upgrade samara, or set SAMARA_HOME to another folder",
+            next_step=f"upgrade samara, or set {ENV_HOME} to another folder",
         )  # fmt: skip
     return found == HEAD
 
