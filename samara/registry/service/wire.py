@@ -150,11 +150,6 @@ class WireProtocol(HttpToolsProtocol):
             cycle.disconnected = True
         super().connection_lost(exc)
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether nothing more can be sent."""
-        return self._is_lost
-
     def cut(self) -> None:
         """End the connection at once."""
         self._is_lost = True
@@ -269,13 +264,13 @@ class WireProtocol(HttpToolsProtocol):
     # -- files (see wire_files.Connection) -----------------------------------------------------------------------
 
     async def send_file(self, cycle: Any, message: dict[str, Any]) -> None:
-        """Answer `http.response.zerocopysend` for one request. A client that is gone ends it silently, as `send` does.
+        """Answer `http.response.zerocopysend` for one request. Raises ConnectionResetError when the client is gone.
 
         If the file can't be sent to its promised end the connection is cut: the client notices by Content-Length.
         """
         count = int(message["count"])
         if self._is_lost or cycle.disconnected:
-            return
+            raise ConnectionResetError("the client is gone")
         if not cycle.response_started or cycle.response_complete or cycle.chunked_encoding:
             raise RuntimeError("a file needs an answer with Content-Length")
         if count > cycle.expected_content_length:
@@ -286,9 +281,9 @@ class WireProtocol(HttpToolsProtocol):
             await send_file(
                 self, sock, self.wire.threads, file=message["file"], offset=message["offset"], count=count
             )  # fmt: skip
-        except Lost:
+        except Lost as error:
             self.cut()
-            return
+            raise ConnectionResetError(str(error)) from None
         finally:
             self._sends_file = False
         cycle.expected_content_length -= count
@@ -360,7 +355,7 @@ class FileSending:
                 await send(message)
                 return
             await connection.send_file(cycle, message)
-            if not message.get("more_body", False) and not cycle.disconnected and not connection.is_lost:
+            if not message.get("more_body", False):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         await self._app(scope, receive, take)
