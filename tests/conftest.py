@@ -4,7 +4,7 @@ import signal
 
 from hypothesis import settings
 
-pytest_plugins = ["skips", "support.seeds"]
+pytest_plugins = ["skips", "support.seeds", "support.postgres"]
 
 # No test measures time by accident: a busy machine takes a second for what usually takes a millisecond.
 settings.register_profile("samara", deadline=None)
