@@ -7,16 +7,18 @@ themselves. Facts that people choose by are the publisher's words, out of its si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from samara.registry import published
+from samara.registry import block_sharing, overview, published
+from samara.registry.block_sharing import SharedWith
 from samara.registry.index_columns import bytes_of, digest_of, text_of
 from samara.registry.index_database import Database
+from samara.registry.overview import CatalogStamp, Overview
 from samara.registry.published import ListedBlob
 from samara.registry.tables import (
     BlobRow,
@@ -168,6 +170,21 @@ class Listings:
                 .where(NamespaceRow.name == name)
             )
 
+    def namespace_statement(self, name: str) -> bytes | None:
+        """The claim by which a namespace was taken (DSSE JSON); None for a free one, or by the operator's word."""
+        with self._database.read() as session:
+            return session.scalar(select(NamespaceRow.statement).where(NamespaceRow.name == name))
+
+    def catalog_order(self, identity: str) -> tuple[int, int] | None:
+        """(root version, timestamp version) of the newest catalog that a publisher proved here."""
+        with self._database.read() as session:
+            row = session.execute(
+                select(CatalogRow.root_version, CatalogRow.timestamp_version)
+                .join(PublisherRow, CatalogRow.publisher_id == PublisherRow.id)
+                .where(PublisherRow.identity == identity)
+            ).first()
+            return None if row is None else (int(row[0]), int(row[1]))
+
     def metadata(self, identity: str) -> MetadataBundle | None:
         """The newest catalog that a publisher proved here, as it came. Whoever uses it checks it again."""
         with self._database.read() as session:
@@ -310,6 +327,28 @@ class Listings:
             return tuple(
                 SwarmSample(at=int(r.at), seeders=r.seeders, leechers=r.leechers, completed=r.completed) for r in rows
             )
+
+    # -- for pages -----------------------------------------------------------------------------------------------
+
+    def shared_with(self, digests: Collection[bytes], *, identity: str, model: str) -> tuple[SharedWith, ...]:
+        """Other listed models that have some of these blocks (32 bytes each): see `block_sharing`."""
+        with self._database.read() as session:
+            return block_sharing.shared_with(session, digests, identity=identity, model=model)
+
+    def overview(self) -> Overview:
+        """How much is listed, and how much of it is here."""
+        with self._database.read() as session:
+            return overview.overview(session)
+
+    def namespaces(self, identity: str) -> tuple[str, ...]:
+        """Every name at this registry that is a publisher's own, the first one first."""
+        with self._database.read() as session:
+            return overview.namespaces(session, identity)
+
+    def catalog_stamp(self, identity: str) -> CatalogStamp | None:
+        """Which catalog of a publisher is the newest here; None without one."""
+        with self._database.read() as session:
+            return overview.catalog_stamp(session, identity)
 
     def _listings(self, owner: Owner, *conditions: sa.ColumnElement[bool]) -> tuple[Listing, ...]:
         with self._database.read() as session:

@@ -8,7 +8,7 @@ else publishes here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -31,7 +31,7 @@ class ClaimRules:
 
     origin: str
     is_open: bool = True
-    listed: Mapping[str, str] = MappingProxyType({})
+    listed: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     at_most: int = 4
 
 

@@ -1,12 +1,201 @@
-"""POST /v1/publish."""
+"""POST /v1/publish: a publication in, what came of it out. Proving it is `samara.registry.publications`' business."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+import threading
+from datetime import UTC, datetime
 
+import zstandard
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+
+from samara.registry.publications.accept import Accepted, Rules, accept
+from samara.registry.publications.claims import ClaimRules
+from samara.registry.publications.refusals import PublicationRefusedError, Reason
+from samara.registry.service.problems import RefusedError
 from samara.registry.service.service import Service
+from samara.registry.service.settings import Claims, Settings
+from samara.schemas.errors import IntegrityError
+from samara.schemas.publication import MEDIA_TYPE, unpack_publication
+
+STATUSES = {
+    Reason.UNPROVEN: 403,
+    Reason.MALFORMED: 422,
+    Reason.STALE: 409,
+    Reason.EXPIRED: 403,
+    Reason.EQUIVOCATION: 409,
+    Reason.UNLISTED: 422,
+    Reason.NAME_TAKEN: 409,
+    Reason.NAME_REFUSED: 403,
+    Reason.NOT_LISTED: 403,
+    Reason.QUOTA: 507,
+    Reason.MIRROR: 422,
+    Reason.CONFLICT: 409,
+    Reason.READ_ONLY: 403,
+}
+MAX_MISSING = 1000  # paths named in an answer
+_AT_ONCE = 2  # publications proven at the same time: each may hold some hundred megabytes
+_PATIENCE = 20.0  # seconds that one waits for its turn
+_MAX_WINDOW = 8 << 20
+_FEED = 1024  # compressed bytes taken at once: what they may unpack to stays bounded
 
 
-def routes(service: Service) -> APIRouter:  # noqa: ARG001
+class Published(BaseModel):
+    """What came of a publication. `missing`: names of the catalog whose release is not here; send those too."""
+
+    model_config = ConfigDict(frozen=True)
+
+    identity: str
+    outcome: str = Field(examples=["verified", "unchanged"])
+    root_version: int
+    timestamp_version: int
+    added: int
+    listed: int
+    changed: int
+    names: list[str]
+    missing: list[str]
+    missing_count: int
+    warnings: list[str]
+
+
+class _RefusedPublicationError(RefusedError):
+    """As a problem whose `reason` programs can go by."""
+
+    def __init__(self, error: PublicationRefusedError) -> None:
+        super().__init__(
+            error.what, status=STATUSES[error.reason], expected=error.expected, actual=error.actual,
+            next_step=error.next_step,
+        )  # fmt: skip
+        self._reason = error.reason
+
+    def as_dict(self) -> dict[str, object]:
+        return {**super().as_dict(), "reason": self._reason.value}
+
+
+def routes(service: Service) -> APIRouter:
     """The routes of this module."""
-    return APIRouter()
+    router = APIRouter(tags=["publish"])
+    turn = threading.BoundedSemaphore(_AT_ONCE)
+
+    @router.post(
+        "/v1/publish",
+        summary="Publish a catalog and releases",
+        response_model=Published,
+        responses={201: {"model": Published}, 403: {}, 409: {}, 413: {}, 415: {}, 422: {}, 429: {}, 503: {}, 507: {}},
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+            }
+        },
+    )
+    async def publish(request: Request, response: Response) -> Published:
+        """Takes what the TUF workflow proves, whole or not at all. No password: the signatures are the proof."""
+        data = await _body(request, service.settings.quotas.publish_bytes)
+        try:
+            accepted = await run_in_threadpool(_accept, service, data, request.headers.get("content-encoding"), turn)
+        except PublicationRefusedError as error:
+            service.metrics.publishes.labels(error.reason.value).inc()
+            raise _RefusedPublicationError(error) from None
+        except IntegrityError:
+            service.metrics.publishes.labels(Reason.MALFORMED.value).inc()
+            raise
+        outcome = "verified" if accepted.is_new or accepted.added else "unchanged"
+        service.metrics.publishes.labels(outcome).inc()
+        response.status_code = 201 if outcome == "verified" else 200
+        return _told(accepted, outcome)
+
+    return router
+
+
+def rules_of(settings: Settings) -> Rules:
+    """The operator's settings as the rules of `accept`."""
+    quotas = settings.quotas
+    return Rules(
+        claims=ClaimRules(
+            origin=settings.origin,
+            is_open=settings.claims is Claims.OPEN,
+            listed=settings.namespaces,
+            at_most=quotas.namespaces,
+        ),
+        policy=settings.policy,
+        releases=quotas.releases,
+        stored_bytes=quotas.stored_bytes,
+        publishers=quotas.publishers,
+    )
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    """The body, as it came, of at most `limit` bytes. The middleware bounds it too; this one knows publications."""
+    media = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if media != MEDIA_TYPE:
+        raise RefusedError("not a publication", status=415, expected=MEDIA_TYPE, actual=repr(media[:80]))
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > limit:
+            raise _too_large(limit)
+    return bytes(data)
+
+
+def _accept(service: Service, data: bytes, encoding: str | None, turn: threading.BoundedSemaphore) -> Accepted:
+    settings = service.settings
+    if not settings.accepts_publishes:
+        raise PublicationRefusedError(Reason.READ_ONLY, "this registry takes no publications")
+    if not turn.acquire(timeout=_PATIENCE):
+        raise RefusedError("too many publications at once", status=503, headers={"Retry-After": "5"})
+    try:
+        publication = unpack_publication(
+            _decoded(data, encoding, settings.quotas.publish_bytes), limit=settings.quotas.publish_bytes
+        )
+        return accept(
+            service.index, publication, rules_of(settings), now=datetime.fromtimestamp(service.clock(), UTC)
+        )  # fmt: skip
+    finally:
+        turn.release()
+
+
+def _decoded(data: bytes, encoding: str | None, limit: int) -> bytes:
+    """The body without its Content-Encoding (RFC 9110 §8.4). What a frame says of its size is not believed."""
+    if encoding is None or encoding.strip().lower() == "identity":
+        return data
+    if encoding.strip().lower() != "zstd":
+        raise RefusedError("a content encoding that isn't known", status=415, expected="zstd or identity")
+    frame = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
+    body = bytearray()
+    at = 0
+    try:
+        while at < len(data) and not frame.eof:
+            body += frame.decompress(data[at : at + _FEED])
+            at += _FEED
+            if len(body) > limit:
+                raise _too_large(limit)
+    except zstandard.ZstdError as error:
+        raise RefusedError(f"the body is not zstd ({error})", status=400) from None
+    if not frame.eof or frame.unused_data or at < len(data):
+        raise RefusedError("the body is not one whole zstd frame", status=400)
+    return bytes(body)
+
+
+def _too_large(limit: int) -> RefusedError:
+    return RefusedError(
+        "the publication is too large", status=413, expected=f"≤ {limit} bytes",
+        next_step="send the releases in several publications of the same catalog",
+    )  # fmt: skip
+
+
+def _told(accepted: Accepted, outcome: str) -> Published:
+    return Published(
+        identity=accepted.identity,
+        outcome=outcome,
+        root_version=accepted.root_version,
+        timestamp_version=accepted.timestamp_version,
+        added=accepted.added,
+        listed=accepted.listed,
+        changed=accepted.changed,
+        names=list(accepted.names),
+        missing=list(accepted.missing[:MAX_MISSING]),
+        missing_count=len(accepted.missing),
+        warnings=list(accepted.warnings),
+    )
