@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from samara.registry import block_sharing, overview, published
+from samara.registry import block_sharing, listed_torrents, overview, published
 from samara.registry.block_sharing import SharedWith
 from samara.registry.index_columns import bytes_of, digest_of, text_of
 from samara.registry.index_database import Database
@@ -285,6 +285,11 @@ class Listings:
         """Every blob of a listed release that travels by a swarm, withdrawn ones too; no torrents, no blocks."""
         with self._database.read() as session:
             return published.listed_blobs(session)
+
+    def listed_torrents(self) -> tuple[tuple[str, bytes], ...]:
+        """(blob, v2 infohash) of every torrent that a listed release names, if it wasn't withdrawn; `torrent` has it."""
+        with self._database.read() as session:
+            return listed_torrents.listed_torrents(session)
 
     def manifests_of(self, b3: str) -> tuple[tuple[str, str], ...]:
         """(identity, manifest) of the listed releases, none withdrawn, that have a blob; who came first first."""
