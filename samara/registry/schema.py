@@ -63,15 +63,15 @@ def revision_of(connection: sa.Connection) -> str | None:
     return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
 
 
-def migrate(connection: sa.Connection) -> None:
-    """Run every migration that `connection` still lacks."""
+def migrate(connection: sa.Connection, *, to: str = "head") -> None:
+    """Run every migration that `connection` still lacks; `to`: "-1" takes one step back, for who develops one."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    (command.downgrade if to.startswith("-") else command.upgrade)(config, to)
 
 
 def _stamp(connection: sa.Connection) -> None:

@@ -7,10 +7,12 @@ test holds the two equal.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, LargeBinary, String, Table, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from samara.registry.listing_words import SearchText, index_words
 
 REVISIONS = ("0001", "0002", "0003")  # oldest first; the last one is what this version writes
 HEAD = REVISIONS[-1]
@@ -207,13 +209,17 @@ class NamespaceRow(Base):
 class ListingRow(Base):
     """What a name means by its publisher's current catalog, with the facts that people choose by and search for.
 
-    `words`: everything to search in, as one text; the full-text index of it is the database's own.
+    `words`: everything to search in, as one text, brought to its words; the full-text index of it: `listing_words`.
     """
 
     __tablename__ = "listings"
     __table_args__ = (
         UniqueConstraint("model_id", "tag", name="uq_listings_model_tag"),
         Index("ix_listings_listed_at", "listed_at"),
+        Index("ix_listings_architecture", "architecture"),
+        Index("ix_listings_quantisation", "quantisation"),
+        Index("ix_listings_license", "license"),
+        Index("ix_listings_size", "size"),
     )
 
     id: Mapped[Key]
@@ -230,8 +236,11 @@ class ListingRow(Base):
     context_length: Mapped[Size | None]
     has_chat_template: Mapped[bool]
     size: Mapped[Size]
-    words: Mapped[str] = mapped_column(Text)
+    words: Mapped[str] = mapped_column(SearchText)
     listed_at: Mapped[Moment]
+
+
+index_words(cast(Table, ListingRow.__table__))
 
 
 class SwarmSampleRow(Base):

@@ -1,4 +1,6 @@
-"""An index made today and one that ran every migration have one schema, and migrating keeps what is in it."""
+"""An index made today and one that ran every migration have one schema, on SQLite and on PostgreSQL, and migrating
+keeps what is in it.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from index_kit import ACME, FILES, WEIGHTS, closed_to_writers, signed, unprivileged
+from support.postgres import Postgres
 
 from samara.registry import migrations
 from samara.registry.home import Home
@@ -32,20 +35,38 @@ DRIVER = Path(__file__).with_name("migration_driver.py")
 VERSIONS = Path(migrations.__file__).parent / "versions"
 
 
+NewDatabase = Callable[[], sa.Engine]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_database(request: pytest.FixtureRequest) -> Iterator[NewDatabase]:
+    """Makes empty databases: in memory, with foreign keys as in an index, or on a server."""
+    with contextlib.ExitStack() as stack:
+
+        def make() -> sa.Engine:
+            if request.param == "sqlite":
+                engine = sa.create_engine("sqlite://")
+                sa.event.listen(engine, "connect", lambda opened, _: opened.execute("PRAGMA foreign_keys = ON"))
+            else:
+                server: Postgres = request.getfixturevalue("postgres_server")
+                engine = sa.create_engine(server.url(stack.enter_context(server.database())))
+            stack.callback(engine.dispose)
+            return engine
+
+        yield make
+
+
 @pytest.fixture
-def connection() -> Iterator[sa.Connection]:
-    """An empty database in memory, with foreign keys as in an index."""
-    engine = sa.create_engine("sqlite://")
-    with engine.begin() as opened:
-        opened.exec_driver_sql("PRAGMA foreign_keys = ON")
+def connection(new_database: NewDatabase) -> Iterator[sa.Connection]:
+    """A transaction in an empty database."""
+    with new_database().begin() as opened:
         yield opened
-    engine.dispose()
 
 
 def shape(connection: sa.Connection) -> dict[str, Any]:
-    """Everything SQLAlchemy can see of a schema, in an order that doesn't depend on who made it."""
+    """Everything that can be seen of a schema, in an order that doesn't depend on who made it."""
     seen = sa.inspect(connection)
-    return {
+    tables: dict[str, Any] = {
         table: {
             "columns": [
                 (column["name"], str(column["type"]), column["nullable"], column["default"])
@@ -58,19 +79,40 @@ def shape(connection: sa.Connection) -> dict[str, Any]:
             "indexes": sorted(map(str, seen.get_indexes(table))),
         }
         for table in sorted(seen.get_table_names())
+        if not table.startswith("listing_words")
     }
+    return tables | {"full text": full_text(connection)}
 
 
-def test_creating_and_migrating_give_the_same_schema(connection: sa.Connection) -> None:
+def full_text(connection: sa.Connection) -> list[str]:
+    """What SQLAlchemy can't see: the virtual table with its triggers, the index of an expression."""
+    if connection.dialect.name == "sqlite":
+        asked = "SELECT sql FROM sqlite_master WHERE name LIKE 'listing\\_words%' ESCAPE '\\' AND sql IS NOT NULL"
+    else:
+        asked = "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_listings_words'"
+    return sorted(connection.exec_driver_sql(asked).scalars())
+
+
+def test_creating_and_migrating_give_the_same_schema(connection: sa.Connection, new_database: NewDatabase) -> None:
     bring_up_to_date(connection)
     created = shape(connection)
-    engine = sa.create_engine("sqlite://")
-    with engine.begin() as other:
+    with new_database().begin() as other:
         migrate(other)
         assert shape(other) == created
         assert revision_of(other) == revision_of(connection) == HEAD
-    engine.dispose()
-    assert created.keys() == {*Base.metadata.tables, "alembic_version"}
+    assert created.keys() == {*Base.metadata.tables, "alembic_version", "full text"}
+    assert created["full text"]
+
+
+def test_every_step_back_leaves_what_was_before(new_database: NewDatabase) -> None:
+    with new_database().begin() as connection:
+        migrate(connection)
+        there = shape(connection)
+        for _ in REVISIONS[1:]:
+            migrate(connection, to="-1")
+        assert set(sa.inspect(connection).get_table_names()) < there.keys()
+        migrate(connection)
+        assert shape(connection) == there
 
 
 def test_the_comparison_would_notice_a_missing_index_or_constraint(connection: sa.Connection) -> None:
@@ -78,6 +120,9 @@ def test_the_comparison_would_notice_a_missing_index_or_constraint(connection: s
     before = shape(connection)
     connection.exec_driver_sql("DROP INDEX ix_blocks_digest")
     assert shape(connection) != before
+    without_words = "TRIGGER listing_words_update" if connection.dialect.name == "sqlite" else "INDEX ix_listings_words"
+    connection.exec_driver_sql(f"DROP {without_words}")
+    assert full_text(connection) != before["full text"]
     assert before["files"]["unique"]
     assert before["files"]["foreign keys"]
 

@@ -8,6 +8,25 @@ down_revision = "0002"
 
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+# as `samara.registry.listing_words` made it then
+FULL_TEXT = {
+    "sqlite": (
+        "CREATE VIRTUAL TABLE listing_words USING fts5("
+        "words, content='listings', content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='1 2 3')",
+        "CREATE TRIGGER listing_words_insert AFTER INSERT ON listings BEGIN "
+        "INSERT INTO listing_words (rowid, words) VALUES (new.id, new.words); END",
+        "CREATE TRIGGER listing_words_delete AFTER DELETE ON listings BEGIN "
+        "INSERT INTO listing_words (listing_words, rowid, words) VALUES ('delete', old.id, old.words); END",
+        "CREATE TRIGGER listing_words_update AFTER UPDATE OF id, words ON listings BEGIN "
+        "INSERT INTO listing_words (listing_words, rowid, words) VALUES ('delete', old.id, old.words); "
+        "INSERT INTO listing_words (rowid, words) VALUES (new.id, new.words); END",
+    ),
+    "postgresql": (
+        "CREATE INDEX ix_listings_words ON listings USING gin "
+        "((array_to_tsvector(array_remove(string_to_array(words, ' '), ''))))",
+    ),
+}
+
 
 def upgrade() -> None:
     op.create_table(
@@ -67,7 +86,10 @@ def upgrade() -> None:
         sa.UniqueConstraint("model_id", "tag", name="uq_listings_model_tag"),
     )
     op.create_index("ix_listings_release_id", "listings", ["release_id"])
-    op.create_index("ix_listings_listed_at", "listings", ["listed_at"])
+    for column in ("listed_at", "architecture", "quantisation", "license", "size"):
+        op.create_index(f"ix_listings_{column}", "listings", [column])
+    for statement in FULL_TEXT[op.get_context().dialect.name]:
+        op.execute(sa.text(statement))
     op.create_table(
         "swarm_samples",
         sa.Column("blob_id", KEY, nullable=False),
@@ -81,5 +103,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    if op.get_context().dialect.name == "sqlite":
+        op.execute(sa.text("DROP TABLE listing_words"))
     for table in ("swarm_samples", "listings", "namespaces", "equivocations", "catalogs"):
         op.drop_table(table)

@@ -1,0 +1,61 @@
+"""The full-text index of listings, as each database has it: FTS5 for SQLite, a GIN index for PostgreSQL.
+
+Words come in as `search_words` makes them (the column's type sees to that), so neither database's own idea of a word
+matters. Used by `tables` and `search`; migration 0003 makes the same for an index that is older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.engine import Dialect
+
+from samara.registry.search_words import searchable
+
+# kept by triggers: whoever changes a listing need not know; its text is the table's own ("external content")
+_SQLITE = (
+    "CREATE VIRTUAL TABLE listing_words USING fts5("
+    "words, content='listings', content_rowid='id', tokenize='unicode61 remove_diacritics 2', prefix='1 2 3')",
+    "CREATE TRIGGER listing_words_insert AFTER INSERT ON listings BEGIN "
+    "INSERT INTO listing_words (rowid, words) VALUES (new.id, new.words); END",
+    "CREATE TRIGGER listing_words_delete AFTER DELETE ON listings BEGIN "
+    "INSERT INTO listing_words (listing_words, rowid, words) VALUES ('delete', old.id, old.words); END",
+    "CREATE TRIGGER listing_words_update AFTER UPDATE OF id, words ON listings BEGIN "
+    "INSERT INTO listing_words (listing_words, rowid, words) VALUES ('delete', old.id, old.words); "
+    "INSERT INTO listing_words (rowid, words) VALUES (new.id, new.words); END",
+)
+_VECTOR = "array_to_tsvector(array_remove(string_to_array({words}, ' '), ''))"
+_POSTGRESQL = (f"CREATE INDEX ix_listings_words ON listings USING gin (({_VECTOR.format(words='words')}))",)
+
+
+class SearchText(sa.TypeDecorator[str]):
+    """A text that is only searched in: kept as its words."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """What the database gets."""
+        return None if value is None else searchable(value)
+
+
+def index_words(table: sa.Table) -> None:
+    """Let the full-text index be made together with the table of listings."""
+    for name, statements in (("sqlite", _SQLITE), ("postgresql", _POSTGRESQL)):
+        for statement in statements:
+            event.listen(table, "after_create", sa.DDL(statement.replace("%", "%%")).execute_if(dialect=name))
+
+
+def have_words(table: sa.FromClause, words: Sequence[str], dialect: str) -> sa.ColumnElement[bool]:
+    """Whether a listing has all of these words (of `words_of`), or longer ones that begin with them."""
+    if dialect == "sqlite":
+        matches = sa.table("listing_words", sa.column("rowid", sa.Integer))
+        asked = " ".join(f'"{word}"*' for word in words)
+        found = sa.select(matches.c.rowid).where(sa.literal_column("listing_words").op("MATCH")(asked))
+        return table.c.id.in_(found)
+    asked = " & ".join(f"'{word}':*" for word in words)
+    vector = sa.literal_column(_VECTOR.format(words=f"{table.name}.words"))  # type: ignore[attr-defined]
+    return vector.op("@@", is_comparison=True)(sa.cast(asked, TSQUERY()))
