@@ -1,0 +1,25 @@
+"""What clients of the Hub ask: /api/models/…, /{owner}/{model}/resolve/…. With HF_ENDPOINT (MODEL_ENDPOINT for
+llama.cpp) set to this registry, huggingface_hub, @huggingface/hub, transformers.js and llama.cpp load models from here.
+
+A repository is a model: `revisions` says which releases a revision means, `trees` how their files look, `answers` what
+is told of them, `api` and `files` are the routes. Only reading; nothing is private, so a token is neither wanted nor
+looked at. Everything told comes out of verified manifests, and what clients check their bytes by (SHA-256) with it.
+Never sends X-Xet-Hash (its clients would ask a store that isn't there) nor redirects.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from samara.registry.service.hub import api, files
+from samara.registry.service.hub.revisions import Revisions
+from samara.registry.service.service import Service
+
+
+def routes(service: Service) -> APIRouter:
+    """The routes of this package."""
+    revisions = Revisions(service)
+    router = APIRouter(tags=["hub"])
+    router.include_router(api.routes(service, revisions))
+    router.include_router(files.routes(service, revisions))
+    return router
