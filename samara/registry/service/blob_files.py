@@ -18,11 +18,11 @@ from samara.registry.records import BlobRecord
 from samara.registry.service.byte_ranges import Part, Wanted, part_of
 from samara.registry.service.downloads import IMMUTABLE, OCTETS, content_disposition
 from samara.registry.service.problems import RefusedError
-from samara.registry.service.sending import ArrivingAnswer, FileAnswer, OpenFile, Sent
+from samara.registry.service.sending import ArrivingAnswer, BytesAnswer, FileAnswer, OpenFile, Sent
 from samara.registry.service.service import Service
 from samara.registry.service.wire_limits import is_within
 from samara.schemas.digests import b3_hex
-from samara.schemas.errors import NotFoundError, StoreError
+from samara.schemas.errors import NotFoundError
 from samara.schemas.stamps import Stamp
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -74,7 +74,10 @@ def blob_answer(
 
 
 def open_verified(record: BlobRecord, size: int) -> OpenFile | None:
-    """An open file that holds the whole blob untouched since it was verified; the store's own copy first."""
+    """An open file that holds the whole blob untouched since it was verified; the store's own copy first.
+
+    `size`: bytes by the manifest that is followed; in the index stands the word of who described the blob first.
+    """
     for place in sorted(record.locations, key=lambda place: not place.in_store):
         if place.stamp.size != size:
             continue
@@ -104,20 +107,16 @@ def _head_of(part: Part, size: int, about: Mapping[str, str]) -> dict[str, str]:
 
 
 def _inline(service: Service, request: Request, part: Part, data: bytes, about: Mapping[str, str]) -> Response:
-    body = data[part.start : part.end]
-    if request.method != "HEAD":
-        service.metrics.bytes.labels("inline").inc(len(body))
-    return Response(
-        b"" if request.method == "HEAD" else body, part.status, headers=_head_of(part, len(data), about)
-    )  # fmt: skip
+    head = _head_of(part, len(data), about)
+    if request.method == "HEAD":
+        return Response(status_code=part.status, headers=head)
+    return BytesAnswer(data, part.start, part.end, part.status, head, Sent(service.metrics, "index"))
 
 
 def _from_disk(
     service: Service, request: Request, part: Part, b3: str, size: int, about: Mapping[str, str]
 ) -> Response:  # fmt: skip
     record = service.index.blob(b3)
-    if record is not None and record.size != size:
-        raise StoreError(f"the index and a manifest disagree on the size of {b3}")
     file = None if record is None else open_verified(record, size)
     is_head = request.method == "HEAD"
     if file is not None:
@@ -136,8 +135,12 @@ def _from_disk(
     if file is not None:
         return FileAnswer(file, part.start, part.end, part.status, head, Sent(service.metrics, "disk"))
     assert service.bringer is not None
+    arriving = service.bringer.bring(b3)
+    if arriving.size != size:
+        arriving.close()
+        raise NotFoundError(f"publishers contradict each other about the size of {b3}, and it isn't here")
     return ArrivingAnswer(
-        service.bringer.bring(b3), part.start, part.end, part.status, head, Sent(service.metrics, "arriving")
+        arriving, part.start, part.end, part.status, head, Sent(service.metrics, "arriving")
     )  # fmt: skip
 
 

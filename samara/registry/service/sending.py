@@ -123,6 +123,27 @@ class _Sending(Response):
             self._sent.add(size)
 
 
+class BytesAnswer(_Sending):
+    """Bytes [start, end) of what is in memory, in slices: a slow client has a slice of its own, not the whole."""
+
+    def __init__(
+        self, data: bytes, start: int, end: int, status: int, headers: Mapping[str, str], sent: Sent
+    ) -> None:  # fmt: skip
+        super().__init__(start, end, status, headers, sent)
+        self._data = data
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002
+        """As an ASGI application."""
+        await self._begin(send)
+        view = memoryview(self._data)
+        while self._at < self._end:
+            until = min(self._at + _CHUNK, self._end)
+            body = bytes(view[self._at : until])
+            await send({"type": "http.response.body", "body": body, "more_body": until < self._end})
+            self._sent.add(until - self._at)
+            self._at = until
+
+
 class FileAnswer(_Sending):
     """Bytes [start, end) of a whole file."""
 
