@@ -287,7 +287,7 @@ class Listings:
             return published.listed_blobs(session)
 
     def listed_torrents(self) -> tuple[tuple[str, bytes], ...]:
-        """(blob, v2 infohash) of every torrent that a listed release names, if it wasn't withdrawn; `torrent` has it."""
+        """(blob, v2 infohash) of every torrent that a listed release, not withdrawn, names: see `torrent`."""
         with self._database.read() as session:
             return listed_torrents.listed_torrents(session)
 

@@ -1,12 +1,118 @@
-"""/announce, /scrape."""
+"""/announce and /scrape over `samara.registry.tracker`, as BitTorrent clients expect them (BEP 3, 7, 23, 31, 48).
+
+Both are bare ASGI applications: thousands of announces a second leave no time for what a web framework does to a query
+string. Every answer, a refusal too, is bencoded and has status 200: clients show a failure's reason only then.
+
+Whose address is listed: the one that the request came from, as `clients` sees it. What a client claims (`ip`, BEP 3) is
+believed of programs on the machines of the operator's own proxies alone, and only when they speak for themselves.
+"""
 
 from __future__ import annotations
 
+import functools
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+
 from fastapi import APIRouter
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from samara.registry.service.service import Service
+from samara.registry.tracker.answers import announce_answer, failure, scrape_answer
+from samara.registry.tracker.queries import parse_announce, parse_scrape
+from samara.registry.tracker.values import Event
+from samara.schemas.errors import MalformedError
+
+RETRY_IN = 10  # minutes, for what isn't published here, or not yet
+_FORWARDED = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"})
+_TYPE = (b"content-type", b"text/plain; charset=iso-8859-1")
+_FRESH = (b"cache-control", b"no-store")
 
 
-def routes(service: Service) -> APIRouter:  # noqa: ARG001
+def routes(service: Service) -> APIRouter:
     """The routes of this module."""
-    return APIRouter()
+    router = APIRouter()
+    for path, answer in (("/announce", Announces(service).answer), ("/scrape", Scrapes(service).answer)):
+        router.routes.append(Route(path, _Plain(answer), methods=["GET"], include_in_schema=False))
+    return router
+
+
+class _Plain:
+    """An ASGI application that answers every request with some bencoding."""
+
+    def __init__(self, answer: Callable[[Scope], bytes]) -> None:
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        body = self._answer(scope)
+        length = (b"content-length", b"%d" % len(body))
+        await send({"type": "http.response.start", "status": 200, "headers": [_TYPE, length, _FRESH]})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Announces:
+    """Who is where: in, and who else is, out."""
+
+    def __init__(self, service: Service) -> None:
+        self._tracker = service.tracker
+        self._settings = service.settings
+        self._listed, self._stopped, self._unknown, self._malformed = (
+            service.metrics.announces.labels(outcome) for outcome in ("listed", "stopped", "unknown", "malformed")
+        )
+
+    def answer(self, scope: Scope) -> bytes:
+        """The answer to one request."""
+        host = scope["client"][0] if scope["client"] else ""
+        try:
+            told = parse_announce(scope["query_string"])
+            address = packed(host)
+        except MalformedError as error:
+            self._malformed.inc()
+            return failure(str(error))
+        if told.ip is not None and self._may_claim(host, scope):
+            address = told.ip
+        found = self._tracker.announce(told, address, time.monotonic())
+        if found is None:
+            self._unknown.inc()
+            return failure("not published here", retry_in=RETRY_IN)
+        (self._stopped if told.event is Event.STOPPED else self._listed).inc()
+        return announce_answer(found, self._tracker.rules, address=address)
+
+    def _may_claim(self, host: str, scope: Scope) -> bool:
+        if not self._settings.proxies or any(name in _FORWARDED for name, _value in scope["headers"]):
+            return False
+        address = ipaddress.ip_address(packed(host))
+        return any(address in network for network in self._settings.proxies)
+
+
+class Scrapes:
+    """How swarms are."""
+
+    def __init__(self, service: Service) -> None:
+        self._tracker = service.tracker
+
+    def answer(self, scope: Scope) -> bytes:
+        """The answer to one request."""
+        try:
+            return scrape_answer(self._tracker.scrape(parse_scrape(scope["query_string"])), self._tracker.rules)
+        except MalformedError as error:
+            return failure(str(error))
+
+
+@functools.lru_cache(maxsize=4096)
+def packed(host: str) -> bytes:
+    """An IP address as 4 or 16 bytes; one that only wraps an IPv4 address (RFC 4291 §2.5.5.2) as that.
+
+    Raises MalformedError.
+    """
+    try:
+        return socket.inet_pton(socket.AF_INET, host)
+    except (OSError, ValueError):
+        pass
+    try:
+        address = ipaddress.IPv6Address(host.partition("%")[0])
+    except ValueError:
+        raise MalformedError("can't tell the address this comes from", actual=repr(host[:80])) from None
+    return address.packed if address.ipv4_mapped is None else address.ipv4_mapped.packed
