@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def fetching_options(function: F) -> F:
     """--peer, --mirror-only, --p2p-only, --give-up-after, --adopt, --limit-rate, --schedule, --only-networks,
-    --private-mirrors, --record, and those of `network_options`.
+    --private-mirrors, --registry, --no-registry, --record, and those of `network_options`.
     """
     for option in reversed(
         [
@@ -58,6 +58,11 @@ def fetching_options(function: F) -> F:
                 " (SAMARA_PRIVATE_MIRRORS=1).",
             ),
             click.option(
+                "--registry", "registries", multiple=True, metavar="URL",
+                help="Ask this registry first, for catalogs, bytes and peers (repeatable; see samara registry add).",
+            ),
+            click.option("--no-registry", is_flag=True, help="Ask no registry that is configured."),
+            click.option(
                 "--record", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
                 help="Write whom it was in contact with, who gave what, and what was wrong; see also samara records.",
             ),
@@ -80,6 +85,8 @@ def fetching(
     only_networks: str | None,
     private_mirrors: bool,
     record: Path | None,
+    registries: tuple[str, ...],
+    no_registry: bool,
     down: str | None,
     **rest: Any,
 ) -> PullOptions:
@@ -108,8 +115,19 @@ def fetching(
         networks=() if not only_networks else parse_networks(only_networks),
         private_mirrors=private_mirrors,
         record=record,
+        registries=asked_registries(registries, no_registry=no_registry),
         give_up_after=give_up_after,
     )
+
+
+def asked_registries(told: tuple[str, ...], *, no_registry: bool) -> tuple[str, ...]:
+    """Those that were told, then those that are configured; each once. Raises UsageError."""
+    from samara.registry.home import Home
+    from samara.registry.registries import configured
+    from samara.schemas.namespace_claim import check_origin
+
+    known = () if no_registry else configured(Home.find())
+    return tuple(dict.fromkeys((*map(check_origin, told), *known)))
 
 
 def _schedule(text: str) -> Schedule:

@@ -21,6 +21,8 @@ from samara.schemas.errors import ExitCode, InterruptedByUser, SamaraError, Usag
 COMMANDS: dict[str, tuple[str, str]] = {
     "publisher": ("samara.cli.publisher", "Make and show the identities you publish as."),
     "publish": ("samara.cli.publish", "Hash, describe and sign model files in place."),
+    "push": ("samara.cli.push", "Hand what you published to registries."),
+    "registry": ("samara.cli.registry", "Choose and follow registries."),
     "tag": ("samara.cli.tag", "Let another tag mean a release you published."),
     "retract": ("samara.cli.retract", "Withdraw a release you published, saying why."),
     "unpublish": ("samara.cli.unpublish", "Withdraw a release you published."),

@@ -47,13 +47,16 @@ def publisher_asking(
     from samara.fetcher.catalogs import DHT_SOURCE, Asking
     from samara.fetcher.options import PullOptions
     from samara.fetcher.session import Session
+    from samara.registry.registries import configured
     from samara.seeder.swarm_options import SwarmOptions
 
+    registries = configured(home)
     options = SwarmOptions(dht_nodes=dht_nodes, lan=False, port_mapping=False)
-    with Session(home, PullOptions(swarm=options), on_event=on_event) as session:
+    with Session(home, PullOptions(swarm=options, registries=registries), on_event=on_event) as session:
         yield Asking(
             now=datetime.now(UTC),
             sources=(*check_sources(sources), *((DHT_SOURCE,) if dht_nodes else ())),
+            registries=registries,
             finder=session.finder,
             on_event=on_event,
         )

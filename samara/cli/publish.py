@@ -12,6 +12,7 @@ from samara.cli.common import screen
 from samara.cli.naming import asking_options, publisher_asking
 from samara.cli.passphrase import ask_passphrase
 from samara.cli.progress import Progress
+from samara.cli.push import as_result, push_to
 from samara.cli.signals import terminate_like_ctrl_c
 from samara.cli.text import size
 from samara.registry.home import Home
@@ -48,6 +49,10 @@ from samara.schemas.errors import ExitCode
 @click.option("--description", metavar="TEXT", help="What people should know.")
 @click.option("--upstream", metavar="REPO[@COMMIT]", help="What it was converted from.")
 @click.option("--base-model", metavar="REF|NAME", help="For adapters: the model they are for.")
+@click.option(
+    "--registry", "registries", multiple=True, metavar="URL", help="Then push it here (repeatable; see samara push)."
+)
+@click.option("--claim", metavar="NAME", help="With --registry: be known there by this name.")
 @click.option("--offline", is_flag=True, help="Don't ask whether another machine has published meanwhile.")
 @asking_options
 def command(
@@ -60,6 +65,8 @@ def command(
     description: str | None,
     upstream: str | None,
     base_model: str | None,
+    registries: tuple[str, ...],
+    claim: str | None,
     offline: bool,
     **asking: Any,
 ) -> None:
@@ -103,6 +110,7 @@ def command(
             on_event=progress,
         )
     release = done.release
+    pushed = push_to(home, publisher, registries, claim=claim) if registries else []
     rate = done.bytes_hashed / done.seconds if done.seconds else 0
     screen.note(f"hashed {size(done.bytes_hashed)} in {done.seconds:.1f} s ({size(rate)}/s)")
     screen.note(f"give it to its swarm: samara seed    pull it elsewhere: samara pull {parsed}")
@@ -118,6 +126,7 @@ def command(
             "release_file": str(done.release_file),
             "bytes": release.size,
             "seconds": round(done.seconds, 3),
+            "pushed": [as_result(one) for one in pushed],
             "files": [
                 {
                     "path": file.path,

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from samara.registry.registries import metadata_source
 from samara.registry.trust.catalog_client import CatalogClient, CatalogState, EquivocationError
 from samara.registry.trust.known import KnownCatalogs
 from samara.registry.trust.pins import Pin
@@ -40,19 +41,25 @@ class Finder(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asking:
-    """Whom to ask, and how to take the answers. `sources`: beside the pin's own. `finder`: made only when needed.
+    """Whom to ask, and how to take the answers. `sources`: beside the pin's own; `registries`: origins, in order.
 
-    `client`: for web servers, made when needed; else one without restrictions. `by_digest`: an expired catalog will do
-    too, and is not kept: it decides nothing, but may say where things lie.
+    `finder`: made only when needed. `client`: for web servers, made when needed; else one without restrictions.
+    `by_digest`: an expired catalog will do too, and is not kept: it decides nothing, but may say where things lie.
     """
 
     now: datetime
     sources: tuple[str, ...] = ()
+    registries: tuple[str, ...] = ()
     finder: Callable[[], Finder] | None = None
     client: Callable[[], HttpClient] | None = None
     allow_stale: bool = False
     by_digest: bool = False
     on_event: OnEvent = ignore
+
+    def sources_of(self, pin: Pin) -> tuple[str, ...]:
+        """Where to ask for a publisher's catalog, each place once: what was told, registries, what is its own."""
+        places = (*self.sources, *(metadata_source(origin, pin.identity) for origin in self.registries), *pin.sources)
+        return tuple(text for text in dict.fromkeys(places) if not text.startswith(DHT_SOURCE))
 
 
 def open_source(text: str, asking: Asking | None = None) -> MetadataSource:
@@ -121,9 +128,7 @@ def _sources(
         own = own_bundle(publisher)
         if own is not None:
             yield BundleSource(own, f"this machine's own {publisher.name}")
-    for text in dict.fromkeys((*asking.sources, *pin.sources)):
-        if text.startswith(DHT_SOURCE):
-            continue
+    for text in asking.sources_of(pin):
         try:
             yield open_source(text, asking)
         except SamaraError as problem:

@@ -19,6 +19,7 @@ from samara.fetcher.resolve import is_magnet, is_release_file, resolve
 from samara.registry.home import Home
 from samara.registry.http import Proxies
 from samara.registry.http.urls import parse_url
+from samara.registry.registries import blob_mirror, metadata_source, tracker
 from samara.registry.trust.pins import TrustFolder
 from samara.registry.web import is_url
 from samara.schemas.endpoints import format_endpoint
@@ -26,7 +27,7 @@ from samara.schemas.errors import SamaraError
 from samara.schemas.references import parse_reference
 from samara.seeder.swarm_options import LAN_GROUPS, PUBLIC_DHT
 
-Kind = Literal["catalog", "release", "mirror", "peer", "dht", "lan", "router", "proxy", "peers"]
+Kind = Literal["catalog", "release", "mirror", "peer", "dht", "lan", "router", "proxy", "peers", "tracker"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +63,8 @@ def _contacts(home: Home, sources: Sequence[str], options: PullOptions) -> Itera
         for file in chosen(resolved.release.files, options.include, options.exclude):
             for url in file.mirrors if options.mirrors else ():
                 urls.append(("mirror", url, f"{file.path}, named in the manifest of {resolved.reference}", False))
+            for origin in options.registries if options.mirrors else ():
+                urls.append(("mirror", blob_mirror(origin, file.b3_hex), f"{file.path}, from a registry", True))
     proxies = Proxies.from_environment(os.environ)
     for kind, url, why, vouched in urls:
         proxy = proxies.proxy_for(parse_url(url))
@@ -81,7 +84,8 @@ def _catalogs(home: Home, source: str, options: PullOptions) -> Iterator[tuple[K
     if is_magnet(source) or is_release_file(source):
         return
     pin = TrustFolder(home.trust).resolve(parse_reference(source).publisher)
-    for text in dict.fromkeys((*options.sources, *pin.sources)):
+    registries = (metadata_source(origin, pin.identity) for origin in options.registries)
+    for text in dict.fromkeys((*options.sources, *registries, *pin.sources)):
         if text != DHT_SOURCE and is_url(text):
             yield "catalog", text, f"the catalog of {pin.alias}: which release {source} is now", True
 
@@ -91,6 +95,9 @@ def _peers(options: PullOptions) -> Iterator[WouldContact]:
     for peer in options.told_peers:
         refused = _refused_host(peer[0], options, vouched=True)
         yield WouldContact(kind="peer", who=format_endpoint(peer), why="named by --peer", refused=refused)
+    for origin in options.registries:
+        refused = _refused(origin, options, vouched=True)
+        yield WouldContact(kind="tracker", who=tracker(origin), why="which peers have the blobs", refused=refused)
     outside = "its nodes may be anywhere, and --only-networks is given" if options.networks else None
     if options.swarm.dht:
         for node in options.swarm.dht_nodes or PUBLIC_DHT:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from samara.fetcher.catalogs import DHT_SOURCE, Asking, age, current_catalog, open_source
+from samara.fetcher.catalogs import Asking, age, current_catalog, open_source
 from samara.fetcher.held import PINNED, Resolved, contradiction, held, held_bundle, unknown, warn_of_retraction
 from samara.registry.home import Home
 from samara.registry.trust.catalog_client import CatalogState
@@ -141,9 +141,7 @@ def _get_listed(home: Home, pin: Pin, entry: CatalogEntry, asking: Asking) -> Re
 def _from_sources(pin: Pin, manifest: str, asking: Asking) -> ReleaseBundle | None:
     """A release object from a configured source that keeps them, if its digest is right; None if none has it."""
     name = "releases/" + release_object_name(b3_hex(manifest))
-    for text in dict.fromkeys((*asking.sources, *pin.sources)):
-        if text.startswith(DHT_SOURCE):
-            continue
+    for text in asking.sources_of(pin):
         try:
             data = read_whole(open_source(text, asking), name, MAX_SMALL_FILE)
             bundle = None if data is None else unpack_release_object(data)

@@ -22,6 +22,7 @@ class PullOptions:
     """Where from and where to. Seconds: `give_up_after` without a byte, `stall_timeout` without a byte from one mirror
     before others get its work, `checkpoint_seconds` from record to record.
 
+    `registries`: origins of registries that are asked for catalogs, bytes and peers, in this order.
     `include`, `exclude`: patterns of the paths of files to get, all without them. `adopt`: others' files and folders to
     look for blocks in. `sources`: where to ask for catalogs, beside what is configured. `allow_stale`: take an expired
     catalog knowingly. `limit`: bytes per second that may come in all, 0: no cap; `schedule`: the same by time of day.
@@ -39,6 +40,7 @@ class PullOptions:
     exclude: tuple[str, ...] = ()
     adopt: tuple[Path, ...] = ()
     sources: tuple[str, ...] = ()
+    registries: tuple[str, ...] = ()
     allow_stale: bool = False
     limit: int = 0
     schedule: Schedule | None = None
@@ -66,6 +68,7 @@ class PullOptions:
         if not self.peer_to_peer:
             return self.swarm.mirrors_only()
         options = replace(self.swarm, download_limit=self.limit or self.swarm.download_limit)
+        # TRACKERS
         return options.within(self.networks) if self.networks else options
 
     @property

@@ -138,6 +138,7 @@ def pull(
         asking = Asking(
             now=datetime.now(UTC),
             sources=options.sources,
+            registries=options.registries,
             finder=session.finder if options.can_ask_peers else None,
             client=session.client,
             allow_stale=options.allow_stale,

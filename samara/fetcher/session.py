@@ -76,7 +76,9 @@ class Session:
         if self._client is None:
             from samara.registry.http import HttpClient
 
-            self._client = HttpClient(self._options.policy, on_contact=self.contacts.http)
+            self._client = HttpClient(
+                self._options.policy, on_contact=self.contacts.http, named=self._options.registries
+            )
         return self._client
 
     def pool(self) -> MirrorPool:

@@ -1,4 +1,4 @@
-"""GET, whole or in part, from servers that are trusted with nothing.
+"""GET, whole or in part, and POST, with servers that are trusted with nothing.
 
 `HttpClient.get` gives an Answer whose head was checked: which part it is, how long, and who sends it. The body is read
 piece by piece with `readinto`. Connections are kept and used again. Retries, rates and what to do about failures are
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -46,11 +46,21 @@ class _Patience:
     stall: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """An answer that was read whole, whatever its status. `headers`: lower-case names."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
 class HttpClient:
     """Asks web servers, within `policy`. Thread-safe; `close` it, or use it as a context.
 
     `proxies`: the environment's if not given. `on_contact` hears of every connection before it is made, in the thread
-    that asks. `resolve` gives the addresses of a name, or raises OSError.
+    that asks. `resolve` gives the addresses of a name, or raises OSError. `named`: URLs whose hosts and ports the user
+    named, so that they are vouched for whoever mentions them.
     """
 
     def __init__(
@@ -60,7 +70,9 @@ class HttpClient:
         proxies: Proxies | None = None,
         on_contact: Callable[[Contact], None] | None = None,
         resolve: Resolve = system_resolve,
+        named: Iterable[str] = (),
     ) -> None:
+        self._named = {(target.host, target.port) for target in map(parse_url, named)}
         self._proxies = Proxies.from_environment(os.environ) if proxies is None else proxies
         self._dialler = Dialler(policy, resolve=resolve, tls=self._tls_context, on_contact=on_contact or _unheard)
         self._watchdog = Watchdog()
@@ -93,7 +105,7 @@ class HttpClient:
         headers = _headers(start, end, if_range)
         patience = _Patience(connect=connect_timeout, stall=stall_timeout)
         for _ in range(MAX_REDIRECTS + 1):
-            known = vouched and target.host == first.host
+            known = (vouched and target.host == first.host) or (target.host, target.port) in self._named
             wire, status, found, key = self._ask(target, headers, patience, vouched=known)
             try:
                 if status in (200, 206):
@@ -113,6 +125,40 @@ class HttpClient:
             actual=target.url[:200],
         )
 
+    def post(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        limit: int = 1 << 20,
+        vouched: bool = False,
+        connect_timeout: float = 10.0,
+        stall_timeout: float = 120.0,
+        slowest: float = 16 * 1024,
+    ) -> Reply:
+        """Send `body` to `url`; whatever is answered, also a refusal, with at most `limit` bytes of its body.
+
+        For requests that may be sent twice: a kept connection may turn out to have ended. Redirects are not followed.
+        `stall_timeout`: seconds for the answer, beside those that the body takes at `slowest` bytes per second; the
+        rest as for `get`. Raises UsageError for what is no URL, and HttpError.
+        """
+        target = parse_url(url)
+        patience = _Patience(connect=connect_timeout, stall=stall_timeout + len(body) / slowest)
+        said = {**_headers(0, None, None), **headers, "Content-Length": str(len(body))}
+        wire, status, found, key = self._ask(target, said, patience, vouched=vouched, body=body)
+        try:
+            answer = Answer(self, key, wire, target, status, _plain_body(target, found), None, stall_timeout)
+        except HttpError:
+            wire.close()
+            raise
+        with answer:
+            data = bytearray()
+            buffer = memoryview(bytearray(_SMALL))
+            while len(data) <= limit and (count := answer.readinto(buffer)):
+                data += buffer[:count]
+        return Reply(status=status, headers=found, body=bytes(data[:limit]))
+
     def close(self) -> None:
         """End all that is under way, from any thread. What waits in `get` or `readinto` raises HttpError."""
         with self._lock:
@@ -130,7 +176,7 @@ class HttpClient:
         self.close()
 
     def _ask(
-        self, target: Target, headers: dict[str, str], patience: _Patience, *, vouched: bool
+        self, target: Target, headers: dict[str, str], patience: _Patience, *, vouched: bool, body: bytes | None = None
     ) -> tuple[Wire, int, dict[str, str], _Key]:
         from samara.registry.http.wire import WireError
 
@@ -149,7 +195,7 @@ class HttpClient:
             kept = self._take_kept(key, vouched=vouched or proxy is not None)
             wire = kept or self._connect(target, proxy, patience, vouched=vouched)
             try:
-                status, found = wire.ask(path, headers, timeout=patience.stall)
+                status, found = wire.ask(path, headers, timeout=patience.stall, body=body)
             except WireError as error:
                 wire.close()
                 if kept is not None and error.unheard and wire.guard.ended is None:
@@ -332,6 +378,11 @@ def _body(target: Target, status: int, found: dict[str, str], *, start: int, end
         return body_of(status, found, start=start, end=end)
     except BrokenAnswerError as error:
         raise HttpError(f"{target.url} answers nonsense: {error}", kind=HttpFailure.BROKEN, status=status) from None
+
+
+def _plain_body(target: Target, found: dict[str, str]) -> Body:
+    """The body of any status, as it is framed."""
+    return _body(target, 200, found, start=0, end=None)
 
 
 def _bad_status(target: Target, status: int, found: dict[str, str]) -> HttpError:

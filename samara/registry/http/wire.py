@@ -40,12 +40,20 @@ class Wire:
         self._connection.auto_open = 0  # once lost, it is never silently another one
         self._response: HTTPResponse | None = None
 
-    def ask(self, path: str, headers: Mapping[str, str], *, timeout: float) -> tuple[int, dict[str, str]]:
-        """Send GET; (status, headers with lower-case names, repeated ones joined by commas). Raises WireError."""
+    def ask(
+        self, path: str, headers: Mapping[str, str], *, timeout: float, body: bytes | None = None
+    ) -> tuple[int, dict[str, str]]:
+        """Send GET, or POST with a body; (status, headers with lower-case names, repeated ones joined by commas).
+
+        `timeout`: seconds for all of it, the body's way included. Raises WireError.
+        """
         self._connection.timeout = timeout
         try:
             with self.guard.within(timeout):
-                self._connection.request("GET", path, headers=headers, preload_content=False, decode_content=False)
+                self._connection.request(
+                    "GET" if body is None else "POST", path, body=body, headers=headers, preload_content=False,
+                    decode_content=False,
+                )  # fmt: skip
                 self._response = self._connection.getresponse()
         except _ANSWERS_BADLY as error:
             silent = isinstance(error, TimeoutError)

@@ -7,14 +7,14 @@ else publishes here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
-from samara.registry.trust.roots import RootChain
-from samara.registry.trust.signing import verify_envelope
+from samara.registry.trust.roots import RootChain, verify_root_chain
+from samara.registry.trust.signing import verify_envelope, verify_listed_envelope
 from samara.schemas.envelope import Envelope, canonical_json
 from samara.schemas.errors import MalformedError, TrustError
 from samara.schemas.namespace_claim import may_be_claimed, parse_claim
@@ -54,6 +54,16 @@ def claimed_name(claim: Envelope) -> str:
         return parse_claim(claim.payload).name
     except MalformedError as error:
         raise PublicationRefusedError(Reason.NAME_REFUSED, f"the claim of a name can't be read: {error.what}") from None
+
+
+def claimed_by(claim: Envelope, roots: Sequence[bytes], identity: str, name: str, origin: str) -> bool:
+    """Whether keys of `identity` claimed `name` at another registry, `origin`, whenever that was."""
+    try:
+        said = parse_claim(claim.payload)
+        verify_listed_envelope(claim, verify_root_chain(identity, roots))
+    except (TrustError, MalformedError):
+        return False
+    return (said.identity, said.name, said.origin) == (identity, name, origin) and may_be_claimed(name)
 
 
 def judge_claim(
