@@ -17,6 +17,7 @@ from samara.registry.tracker.pools import Place, Pool
 from samara.registry.tracker.values import Announce, Counts, Event, Kind, Rules
 
 V4, V6 = 6, 18  # bytes of a compact endpoint
+_KINDS = Kind.V1 | Kind.V2
 _WHOLE, _LOCAL, _SIX = 4, 8, 16  # flags of a pool's number, beside its kinds
 _LOOPBACK_6 = bytes(15) + b"\x01"
 
@@ -80,11 +81,16 @@ class Swarm:
         self._become(peer, peer.kinds | kind, told.is_whole, random)
         self._be_at(peer, address + told.port.to_bytes(2, "big"), rules, random)
         wanted = rules.wanted if told.wanted is None else min(told.wanted, rules.most)
-        is_local = _is_loopback(address)
+        mask = kind | (0 if peer.is_whole else _WHOLE) | (_LOCAL if _is_loopback(address) else 0)
         return (
-            self._draw(peer, kind, wanted, random, six=False, is_local=is_local),
-            self._draw(peer, kind, wanted, random, six=True, is_local=is_local),
+            self._draw(peer.place4, mask, wanted, random),
+            self._draw(peer.place6, mask | _SIX, wanted, random),
         )
+
+    def draw(self, wanted: int, random: Random) -> tuple[bytes, bytes]:
+        """(peers, peers6) for somebody on this machine who isn't in the swarm."""
+        mask = _KINDS | _WHOLE | _LOCAL
+        return self._draw(None, mask, wanted, random), self._draw(None, mask | _SIX, wanted, random)
 
     def drop_oldest(self) -> None:
         """Let go whoever has been silent for longest."""
@@ -183,18 +189,16 @@ class Swarm:
 
     # -- whom to tell of whom --------------------------------------------------------------------------------------
 
-    def _draw(self, peer: _Peer, kind: Kind, wanted: int, random: Random, *, six: bool, is_local: bool) -> bytes:
-        """Up to `wanted` endpoints of one family, each as likely as any other."""
+    def _draw(self, itself: Place | None, mask: int, wanted: int, random: Random) -> bytes:
+        """Up to `wanted` endpoints of one family, each as likely as any other; of pools that have nothing `mask` lacks
+        but kinds.
+        """
         pools = [
             pool
             for number, pool in self._pools.items()
-            if number & kind
-            and bool(number & _SIX) == six
-            and not (peer.is_whole and number & _WHOLE)
-            and (is_local or not number & _LOCAL)
+            if number & mask & _KINDS and (number ^ mask) & _SIX == 0 and number & ~mask & (_WHOLE | _LOCAL) == 0
         ]
         left = sum(map(len, pools))
-        itself = peer.place6 if six else peer.place4
         found = []
         for pool in pools:
             if not wanted:

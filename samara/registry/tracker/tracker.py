@@ -11,9 +11,10 @@ import functools
 import heapq
 import threading
 from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
 from random import Random
 
-from samara.registry.tracker.swarms import Swarm
+from samara.registry.tracker.swarms import V4, V6, Swarm
 from samara.registry.tracker.values import NOBODY, Announce, Answer, Counts, Kind, Rules, Torrent, Totals
 
 _SHED = 64  # of all peers, one in so many goes when there are too many: looking for the oldest costs something
@@ -87,6 +88,23 @@ class Tracker:
         with self._lock:
             swarms = [self._swarms.get(name) for name in self._torrents_of.get(b3, ())]
             return functools.reduce(_sum, (swarm.counts for swarm in swarms if swarm is not None), NOBODY)
+
+    def counts_of(self, v2: str) -> Counts:
+        """How the swarm of a v2 infohash (64 hex digits) is now."""
+        with self._lock:
+            swarm = self._swarms.get(bytes.fromhex(v2))
+            return NOBODY if swarm is None else swarm.counts
+
+    def peers(self, v2: str, *, most: int = 50) -> tuple[tuple[str, int], ...]:
+        """Up to so many peers (address, port) of each address family in the swarm of a v2 infohash (64 hex digits)."""
+        with self._lock:
+            swarm = self._swarms.get(bytes.fromhex(v2))
+            drawn = (b"", b"") if swarm is None else swarm.draw(most, self._random)
+        return tuple(
+            (str(ip_address(compact[at : at + width - 2])), int.from_bytes(compact[at + width - 2 : at + width], "big"))
+            for compact, width in zip(drawn, (V4, V6), strict=True)
+            for at in range(0, len(compact), width)
+        )
 
     def all_counts(self) -> dict[str, Counts]:
         """How the swarms are that have peers, or had a download completed, by blob."""

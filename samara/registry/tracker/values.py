@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, IntFlag
+from enum import Enum, IntEnum
 
 from samara.schemas.errors import UsageError
 
 
-class Kind(IntFlag):
+class Kind(IntEnum):
     """By which of a hybrid torrent's infohashes (BEP 52) somebody is in its swarm. Who knows one alone can't be called
     by the other: handshakes name an infohash."""
 

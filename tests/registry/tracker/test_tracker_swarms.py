@@ -302,3 +302,15 @@ def test_rules_that_bound_nothing_are_refused() -> None:
 
 def test_peer_ids_have_twenty_bytes() -> None:
     assert len(peer_id(10**11)) == 20
+
+
+def test_the_registry_itself_can_ask_for_peers() -> None:
+    """For what it fetches: whoever is there, wherever, by whichever infohash."""
+    made = tracker()
+    at(made, bytes([127, 0, 0, 1]), told(who=1))
+    at(made, ip6(1), told(who=2, whole=True, v2=True))
+    name = torrent().v2.hex()
+    assert set(made.peers(name)) == {("127.0.0.1", 6881), ("2a00:0:1::1", 6881)}
+    assert made.counts_of(name) == made.counts(torrent().b3) == Counts(seeders=1, leechers=1, completed=0)
+    assert made.peers("00" * 32) == ()
+    assert made.counts_of("00" * 32).peers == 0
