@@ -7,9 +7,8 @@ withdrawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import zstandard
 from blake3 import blake3
@@ -32,7 +31,6 @@ _KEPT = 48 << 20  # bytes of manifests and release files at hand
 _LEVEL = 6  # of zstd: a manifest is digests, which more effort doesn't make smaller
 _LOOKED_AT = 16  # releases with the same blob that are asked for its names
 
-F = TypeVar("F", bound=Callable[..., Any])
 Hex = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="64 lower-case hex digits")]
 
 
@@ -50,10 +48,10 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter(tags=["manifests and blobs"])
     kept = KeptBytes(_KEPT)
 
-    @_reads(
-        router,
+    @router.get(
         "/v1/manifests/{digest}",
         summary="A signed payload, byte for byte",
+        response_class=Response,
         responses=_binary(PAYLOAD_TYPE),
     )
     def manifest(request: Request, digest: Hex) -> Response:
@@ -71,10 +69,10 @@ def routes(service: Service) -> APIRouter:
             media_type=PAYLOAD_TYPE, file_name=f"{digest}.json", headers=headers,
         )  # fmt: skip
 
-    @_reads(
-        router,
+    @router.get(
         "/v1/envelopes/{digest}",
         summary="A manifest with its signatures (DSSE)",
+        response_class=Response,
         responses=_binary("application/json"),
     )
     def envelope(request: Request, digest: Hex) -> Response:
@@ -83,10 +81,10 @@ def routes(service: Service) -> APIRouter:
         data = canonical_json(_stored(service, digest).envelope.as_dict())
         return _document(service, request, data, media_type="application/json", file_name=f"{digest}.dsse.json")
 
-    @_reads(
-        router,
+    @router.get(
         "/v1/releases/{digest}.samara",
         summary="A release that travels alone",
+        response_class=Response,
         responses=_binary(OCTETS),
     )
     def release_file(request: Request, digest: Hex) -> Response:
@@ -102,10 +100,10 @@ def routes(service: Service) -> APIRouter:
         name = f"{release.model}-{release.tag}{SUFFIX}"
         return _document(service, request, data, media_type=OCTETS, file_name=name)
 
-    @_reads(
-        router,
+    @router.get(
         "/v1/torrents/{infohash}.torrent",
         summary="A torrent by its v2 infohash",
+        response_class=Response,
         responses=_binary("application/x-bittorrent"),
     )
     def torrent(request: Request, infohash: Hex) -> Response:
@@ -121,20 +119,20 @@ def routes(service: Service) -> APIRouter:
             service, request, data, media_type="application/x-bittorrent", file_name=f"{digits}.torrent"
         )  # fmt: skip
 
-    @_reads(
-        router,
+    @router.get(
         "/v1/blobs/{digest}",
         summary="A blob",
+        response_class=Response,
         responses=_binary(OCTETS, ranged=True),
     )
     def blob(request: Request, digest: Hex) -> Response:
         """Its BLAKE3 digest is `digest`. One range at a time; the ETag is the digest."""
         return give(request, digest, None)
 
-    @_reads(
-        router,
+    @router.get(
         "/v1/blobs/{digest}/{name}",
         summary="A blob under a name",
+        response_class=Response,
         responses=_binary(OCTETS, ranged=True),
     )
     def named_blob(
@@ -156,19 +154,6 @@ def routes(service: Service) -> APIRouter:
         )  # fmt: skip
 
     return router
-
-
-def _reads(
-    router: APIRouter, path: str, *, summary: str, responses: dict[int | str, dict[str, Any]]
-) -> Callable[[F], F]:  # fmt: skip
-    """GET, and HEAD beside it, which the OpenAPI document needn't tell of each."""
-
-    def add(handler: F) -> F:
-        router.get(path, summary=summary, responses=responses, response_class=Response)(handler)
-        router.head(path, include_in_schema=False, response_class=Response)(handler)
-        return handler
-
-    return add
 
 
 def _binary(media_type: str, *, ranged: bool = False) -> dict[int | str, dict[str, Any]]:

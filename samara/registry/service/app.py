@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from collections.abc import Callable
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 from samara import __version__
 from samara.registry.service import (
@@ -11,19 +14,26 @@ from samara.registry.service import (
     api_publish,
     api_publishers,
     hub,
+    openapi,
     operations,
     pages,
     problems,
     tracker,
 )
+from samara.registry.service.guard import Guard
+from samara.registry.service.logs import Answered
+from samara.registry.service.observe import Observe
 from samara.registry.service.service import Service
 
 # The first path segment of routes: no namespace can be called so (see `samara.registry.publications.claims`).
 PARTS = (operations, tracker, api_models, api_publishers, api_publish, api_blobs, hub, pages)
 
 
-def create_app(service: Service) -> FastAPI:
-    """The ASGI application over one service. Opens and closes nothing: that is for who made `service`."""
+def create_app(service: Service, *, log: Callable[[Answered], None] | None = None) -> FastAPI:
+    """The ASGI application over one service. Opens and closes nothing: that is for who made `service`.
+
+    `log`: told of every request, in the loop's thread: it must not wait.
+    """
     app = FastAPI(
         title=service.settings.title,
         version=__version__,
@@ -31,8 +41,26 @@ def create_app(service: Service) -> FastAPI:
         openapi_url="/v1/openapi.json",
         docs_url=None,  # its page loads scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # their addresses would be made of the Host that a client names
     )
     problems.install(app)
     for part in PARTS:
-        app.include_router(part.routes(service))
+        router = part.routes(service)
+        _add_heads(router)
+        app.include_router(router)
+    openapi.describe(app)
+    app.add_middleware(Guard, service=service)
+    app.add_middleware(Observe, service=service, log=log)  # around the other
     return app
+
+
+def _add_heads(router: APIRouter) -> None:
+    """HEAD wherever there is GET (RFC 9110 §9.1); the OpenAPI document needn't tell of each."""
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    there = {route.path for route in routes if "HEAD" in route.methods}
+    for route in routes:
+        if "GET" in route.methods and route.path not in there:
+            router.add_api_route(
+                route.path, route.endpoint, methods=["HEAD"], include_in_schema=False,
+                response_model=route.response_model, response_class=route.response_class,
+            )  # fmt: skip

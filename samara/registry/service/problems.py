@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from samara.schemas.errors import (
     DiskFullError,
@@ -25,6 +29,7 @@ STATUSES: tuple[tuple[type[SamaraError], int], ...] = (  # the first that fits
     (StoreError, 503),
     (NetworkError, 502),
 )
+_UNKNOWN = {404: "there is nothing at this address", 405: "this address doesn't take that method"}
 RETRY_AFTER = 5  # seconds, with 503
 
 
@@ -61,11 +66,39 @@ def problem_of(status: int, error: SamaraError, *, headers: dict[str, str]) -> J
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 
-def install(app: FastAPI) -> None:
-    """Let `app` answer every error of ours as a problem."""
+def _allowing(headers: dict[str, str]) -> dict[str, str]:
+    """HEAD has routes of its own beside those of GET, which Starlette's Allow doesn't tell (RFC 9110 §10.2.1)."""
+    methods = headers.get("Allow", "").split(", ")
+    return headers | {"Allow": ", ".join([*methods, "HEAD"])} if "GET" in methods and "HEAD" not in methods else headers
 
-    async def answer(_request: Request, error: Exception) -> JSONResponse:
+
+def install(
+    app: FastAPI, on_unknown: Callable[[Request, RefusedError], Response | None] | None = None
+) -> None:  # fmt: skip
+    """Let `app` answer every error as a problem: ours, requests that don't fit a route, unknown routes.
+
+    `on_unknown`: for who would rather see a page; None where that doesn't fit.
+    """
+
+    async def answer(_request: Request, error: Exception) -> Response:
         assert isinstance(error, SamaraError)
         return problem(error)
 
+    async def unfit(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0] if error.errors() else {"loc": (), "msg": "not understood"}
+        place = " ".join(str(part) for part in first["loc"])[:80]
+        return problem(RefusedError(f"{place or 'the request'}: {str(first['msg'])[:200]}", status=422))
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        refused = RefusedError(
+            _UNKNOWN.get(error.status_code, str(error.detail)[:200]),
+            status=error.status_code,
+            headers=_allowing(dict(error.headers or {})),
+        )
+        return (on_unknown(request, refused) if on_unknown is not None else None) or problem(refused)
+
     app.add_exception_handler(SamaraError, answer)
+    app.add_exception_handler(RequestValidationError, unfit)
+    app.add_exception_handler(HTTPException, unknown)
