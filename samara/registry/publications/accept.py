@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from samara.registry import index_releases
 from samara.registry.http.dial import Resolve, system_resolve
 from samara.registry.index import Index
+from samara.registry.index_columns import text_of
 from samara.registry.index_database import Database
 from samara.registry.publications.claims import ClaimRules, Grant, claimed_name, judge_claim, may_publish
 from samara.registry.publications.judge import EquivocatedError, Judgement, judge_catalog, order_of
@@ -219,7 +220,7 @@ def _name_it(
         .join(PublisherRow, NamespaceRow.publisher_id == PublisherRow.id)
         .where(or_(NamespaceRow.publisher_id == publisher.id, NamespaceRow.name.in_(wanted)))
     )
-    owned = dict(rows.tuples().all())
+    owned = {text_of(name): text_of(identity) for name, identity in rows}
     for grant in judge_claim(publication.claim, judgement.state.chain, rules.claims, owned, now=now):
         if owned.get(grant.name) is None:
             session.add(_namespace(grant, publisher, now.timestamp()))
