@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 from sqlalchemy import select
@@ -36,6 +37,9 @@ from samara.registry.tables import (
 from samara.schemas.digests import b3_raw
 from samara.schemas.metadata_bundle import MetadataBundle, unpack_metadata
 from samara.schemas.references import is_identity
+
+if TYPE_CHECKING:
+    from samara.registry.search import SearchPage, SearchQuery
 
 _AT_ONCE = 500  # values in one question: SQLite takes a limited number
 
@@ -215,6 +219,12 @@ class Listings:
             )
 
     # -- models --------------------------------------------------------------------------------------------------
+
+    def search(self, query: SearchQuery) -> SearchPage:
+        """What fits a query: see `samara.registry.search`."""
+        from samara.registry import search  # it gives out values of this module
+
+        return search.search(self._database, query)
 
     def listing(self, owner: Owner, model: str, tag: str) -> Listing | None:
         """What a name means now."""
