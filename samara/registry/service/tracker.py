@@ -3,14 +3,16 @@
 Both are bare ASGI applications: thousands of announces a second leave no time for what a web framework does to a query
 string. Every answer, a refusal too, is bencoded and has status 200: clients show a failure's reason only then.
 
-Whose address is listed: the one that the request came from, as `clients` sees it. What a client claims (`ip`, BEP 3) is
-believed of programs on the machines of the operator's own proxies alone, and only when they speak for themselves.
+Whose address is listed: the one that the request came from, as `limits.client_address` sees it. What a client claims
+(`ip`, BEP 3) is believed of programs on the machines of the operator's own proxies alone, and only when those speak for
+themselves.
 """
 
 from __future__ import annotations
 
 import functools
 import ipaddress
+import math
 import socket
 import time
 from collections.abc import Callable
@@ -19,7 +21,10 @@ from fastapi import APIRouter
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from samara.registry.service.guard import ADDRESS
+from samara.registry.service.limits import Buckets, client_address
 from samara.registry.service.service import Service
+from samara.registry.service.wire_limits import is_within
 from samara.registry.tracker.answers import announce_answer, failure, scrape_answer
 from samara.registry.tracker.queries import parse_announce, parse_scrape
 from samara.registry.tracker.values import Event
@@ -34,7 +39,9 @@ _FRESH = (b"cache-control", b"no-store")
 def routes(service: Service) -> APIRouter:
     """The routes of this module."""
     router = APIRouter()
-    for path, answer in (("/announce", Announces(service).answer), ("/scrape", Scrapes(service).answer)):
+    buckets = Buckets(service.settings.rates.announces, time.monotonic)
+    announces, scrapes = Announces(service, buckets), Scrapes(service, buckets)
+    for path, answer in (("/announce", announces.answer), ("/scrape", scrapes.answer)):
         router.routes.append(Route(path, _Plain(answer), methods=["GET"], include_in_schema=False))
     return router
 
@@ -53,52 +60,69 @@ class _Plain:
 
 
 class Announces:
-    """Who is where: in, and who else is, out."""
+    """Who is where: in, and who else is, out. `buckets`: how often anybody may ask."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, buckets: Buckets) -> None:
+        self._service = service
         self._tracker = service.tracker
-        self._settings = service.settings
-        self._listed, self._stopped, self._unknown, self._malformed = (
-            service.metrics.announces.labels(outcome) for outcome in ("listed", "stopped", "unknown", "malformed")
-        )
+        self._buckets = buckets
+        outcomes = ("listed", "stopped", "unknown", "malformed", "limited")
+        self._count = {outcome: service.metrics.announces.labels(outcome).inc for outcome in outcomes}
 
     def answer(self, scope: Scope) -> bytes:
         """The answer to one request."""
-        host = scope["client"][0] if scope["client"] else ""
+        host = _host(scope, self._service)
+        wait = self._buckets.take(host)
+        if wait:
+            self._count["limited"]()
+            return _too_many(wait)
         try:
             told = parse_announce(scope["query_string"])
             address = packed(host)
         except MalformedError as error:
-            self._malformed.inc()
+            self._count["malformed"]()
             return failure(str(error))
         if told.ip is not None and self._may_claim(host, scope):
             address = told.ip
         found = self._tracker.announce(told, address, time.monotonic())
         if found is None:
-            self._unknown.inc()
+            self._count["unknown"]()
             return failure("not published here", retry_in=RETRY_IN)
-        (self._stopped if told.event is Event.STOPPED else self._listed).inc()
+        self._count["stopped" if told.event is Event.STOPPED else "listed"]()
         return announce_answer(found, self._tracker.rules, address=address)
 
     def _may_claim(self, host: str, scope: Scope) -> bool:
-        if not self._settings.proxies or any(name in _FORWARDED for name, _value in scope["headers"]):
-            return False
-        address = ipaddress.ip_address(packed(host))
-        return any(address in network for network in self._settings.proxies)
+        proxies = self._service.settings.proxies
+        return is_within(host, proxies) and not any(name in _FORWARDED for name, _value in scope["headers"])
 
 
 class Scrapes:
     """How swarms are."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, buckets: Buckets) -> None:
+        self._service = service
         self._tracker = service.tracker
+        self._buckets = buckets
 
     def answer(self, scope: Scope) -> bytes:
         """The answer to one request."""
+        wait = self._buckets.take(_host(scope, self._service))
+        if wait:
+            return _too_many(wait)
         try:
             return scrape_answer(self._tracker.scrape(parse_scrape(scope["query_string"])), self._tracker.rules)
         except MalformedError as error:
             return failure(str(error))
+
+
+def _host(scope: Scope, service: Service) -> str:
+    """Who asks; what is around the routes has usually found out already."""
+    known: str | None = scope.get(ADDRESS)
+    return client_address(scope, service.settings) if known is None else known
+
+
+def _too_many(wait: float) -> bytes:
+    return failure(f"too many requests: wait {math.ceil(wait)} s", retry_in=math.ceil(wait / 60))
 
 
 @functools.lru_cache(maxsize=4096)
