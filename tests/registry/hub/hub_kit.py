@@ -154,11 +154,10 @@ def stock(shop: Shop, folder: Path) -> None:
     shop.publish("chat:latest", [tokenizer_files(folder / "chat")])
     shop.publish("odd:main", [odd_files(folder / "odd")])
     shop.publish("gone:v1", [random_file(folder / "gone.bin", 100_000, seed=3)])
-    shop.withdraw("gone:v1", "it forgets\tits sums <b>".replace("\t", " "))
-    shop.publish("moved:v1", [random_file(folder / "moved.bin", 200_000, seed=4)])
+    shop.withdraw("gone:v1", "it forgets its sums <b>")
+    shop.publish("moved:v1", [random_file(folder / "old" / "moved.bin", 200_000, seed=4)])
     shop.releases["moved:old"] = shop.releases["moved:v1"]
-    random_file(folder / "moved.bin", 200_001, seed=5)
-    shop.publish("moved:v1", [folder / "moved.bin"])
+    shop.publish("moved:v1", [random_file(folder / "new" / "moved.bin", 200_001, seed=5)])
 
 
 def odd_files(folder: Path) -> Path:

@@ -74,13 +74,13 @@ def split_revision(rest: str) -> tuple[str, str]:
     return "/".join(parts[:length]), "/".join(parts[length:])
 
 
-def main_of(current: Sequence[Listing]) -> tuple[Listing, ...]:
-    """The releases that `main` is made of, the newest first; none if nothing is listed."""
+def main_of(current: Sequence[Listing]) -> tuple[str, ...]:
+    """The manifests of the releases that `main` is made of, the newest first; none if nothing is listed."""
     for tag in _MAIN_TAGS:
-        found = tuple(one for one in current if one.tag == tag)
-        if found:
-            return found
-    return tuple(current[:MAX_SIDE_BY_SIDE])
+        for one in current:
+            if one.tag == tag:
+                return (one.manifest,)
+    return tuple(dict.fromkeys(one.manifest for one in current))[:MAX_SIDE_BY_SIDE]
 
 
 def commit_of(manifests: Sequence[str]) -> str:
@@ -132,7 +132,7 @@ class Revisions:
         main = main_of(repository.current)
         if revision in _MAIN_TOO:
             if main:
-                return tuple(one.manifest for one in main)
+                return main
             newest = repository.listings[0]
             raise withdrawn(revision, newest.retracted or "no reason was given")
         if _COMMIT.match(revision):
@@ -143,13 +143,12 @@ class Revisions:
                 return _unless_withdrawn(one, revision)
         raise no_revision(revision)
 
-    def _of_commit(self, repository: Repository, main: Sequence[Listing], commit: str) -> tuple[str, ...]:
+    def _of_commit(self, repository: Repository, main: tuple[str, ...], commit: str) -> tuple[str, ...]:
         for one in repository.listings:
             if one.commit == commit:
                 return _unless_withdrawn(one, commit)
-        together = tuple(one.manifest for one in main)
-        if together and commit_of(together) == commit:
-            return together
+        if main and commit_of(main) == commit:
+            return main
         for known in self._service.listings.history(repository.owner, repository.model):
             if known.manifest[3:43] == commit:
                 self._require_not_withdrawn(repository.owner, known.manifest)
