@@ -57,9 +57,9 @@ def create_app(service: Service, *, log: Callable[[Answered], None] | None = Non
 def _add_heads(router: APIRouter) -> None:
     """HEAD wherever there is GET (RFC 9110 §9.1); the OpenAPI document needn't tell of each."""
     routes = [route for route in router.routes if isinstance(route, APIRoute)]
-    there = {route.path for route in routes if "HEAD" in route.methods}
+    there = {route.path for route in routes if "HEAD" in (route.methods or ())}
     for route in routes:
-        if "GET" in route.methods and route.path not in there:
+        if "GET" in (route.methods or ()) and route.path not in there:
             router.add_api_route(
                 route.path, route.endpoint, methods=["HEAD"], include_in_schema=False,
                 response_model=route.response_model, response_class=route.response_class,

@@ -39,13 +39,15 @@ class Observe:
         number = secrets.token_hex(8)
         stamp = (b"x-request-id", number.encode())
         status = size = 0
+        until_head = 0.0
         ended = False
 
         async def sending(message: Any) -> None:
-            nonlocal status, size, ended
+            nonlocal status, size, ended, until_head
             kind = message["type"]
             if kind == "http.response.start":
                 status = message["status"]
+                until_head = time.perf_counter() - began
                 message = {**message, "headers": [*message.get("headers", ()), stamp]}
             await send(message)
             if kind == "http.response.body":
@@ -64,26 +66,25 @@ class Observe:
                     scope, receive, sending
                 )
         finally:
-            self._note(scope, number, status, size, time.perf_counter() - began, whole=ended)
+            self._count(scope, status, until_head)
+            if self._log is not None and scope["path"] not in TRACKER_PATHS:
+                self._log(
+                    Answered(
+                        at=self._service.clock(),
+                        number=number,
+                        method=scope["method"],
+                        path=scope["path"],
+                        status=status,
+                        size=size,
+                        seconds=time.perf_counter() - began,
+                        address=scope.get(ADDRESS, ""),
+                        whole=ended,
+                    )
+                )
 
-    def _note(self, scope: Any, number: str, status: int, size: int, seconds: float, *, whole: bool) -> None:
+    def _count(self, scope: Any, status: int, seconds: float) -> None:
         is_tracker = scope["path"] in TRACKER_PATHS
         route = scope["path"] if is_tracker else getattr(scope.get("route"), "path", None) or NO_ROUTE
         metrics = self._service.metrics
         metrics.requests.labels(route, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)
-        if self._log is None or is_tracker:
-            return
-        self._log(
-            Answered(
-                at=self._service.clock(),
-                number=number,
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                size=size,
-                seconds=seconds,
-                address=scope.get(ADDRESS, ""),
-                whole=whole,
-            )
-        )

@@ -43,6 +43,7 @@ class Settings:
     claims are for it alone. `claims`, `namespaces`: who may have which name (name → identity). `policy`: where mirrors
     of manifests may lie. `proxies`: whose X-Forwarded-For is believed. `accel`: a location of a web server in front
     that sends files by itself (X-Accel-Redirect), e.g. /samara-files/; None: the service does. `title`: for people.
+    `watchers`: who may read /metrics, beside this machine itself.
     """
 
     origin: str
@@ -51,6 +52,7 @@ class Settings:
     namespaces: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     policy: NetworkPolicy = field(default_factory=NetworkPolicy)
     proxies: tuple[Network, ...] = ()
+    watchers: tuple[Network, ...] = ()
     quotas: Quotas = field(default_factory=Quotas)
     rates: Rates = field(default_factory=Rates)
     accel: str | None = None
