@@ -285,6 +285,21 @@ class Listings:
             )
             return None if data is None else bytes_of(data)
 
+    def published_torrents(self, *, after: int = 0, limit: int = 1000) -> tuple[tuple[int, str, str], ...]:
+        """(number, blob, v2 infohash as hex) of every torrent of listed releases, from the first number after `after`.
+
+        Without their bytes, which `torrent` has.
+        """
+        with self._database.read() as session:
+            rows = session.execute(
+                select(TorrentRow.id, BlobRow.b3, TorrentRow.v2)
+                .join(BlobRow, TorrentRow.blob_id == BlobRow.id)
+                .where(TorrentRow.id > after, TorrentRow.id.in_(_listed_torrents()))
+                .order_by(TorrentRow.id)
+                .limit(limit)
+            )
+            return tuple((int(number), digest_of(b3), bytes_of(v2).hex()) for number, b3, v2 in rows)
+
     def published_blobs(self, *, after: int = 0, limit: int = 1000) -> tuple[tuple[int, PublishedBlob], ...]:
         """(number, blob) of every blob of a listed release, from the first number after `after`, so many at once."""
         with self._database.read() as session:

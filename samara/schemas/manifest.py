@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from stringprep import in_table_a1
 from typing import Annotated, Final, Literal, Self
 
@@ -32,6 +32,7 @@ from samara.schemas.references import Identity, Name, is_device_name, is_name
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "urn:x-samara:release:v1"
 MAX_FILES = 4096
+MAX_DEPTH = 64  # parts of a path
 MAX_MIRRORS = 32
 INLINE_LIMIT = 64 * 1024
 MAX_SIZE = 2**53  # what JSON numbers carry exactly everywhere
@@ -60,13 +61,16 @@ def check_path(path: str) -> str:
         raise ValueError("path must have 1…1024 bytes")
     if path != unicodedata.normalize("NFC", path):
         raise ValueError("path must be in Unicode NFC")
-    for part in path.split("/"):
+    if any(c in '\\:*?"<>|' or in_table_a1(c) or unicodedata.category(c) in _NO_PATH for c in {*path} - {" "}):
+        raise ValueError("path has a character that isn't portable")
+    parts = path.split("/")
+    if len(parts) > MAX_DEPTH:
+        raise ValueError(f"path is too deep: at most {MAX_DEPTH} parts")
+    for part in parts:
         if part in {"", ".", ".."}:
             raise ValueError("path must be relative, without empty, '.' or '..' parts")
         if len(part.encode()) > 200 or part[-1] in ". " or part[0] in ". " or is_device_name(part):
             raise ValueError("path has a part no filesystem should be asked for")
-        if any(c in '\\:*?"<>|' or in_table_a1(c) or unicodedata.category(c) in _NO_PATH for c in part if c != " "):
-            raise ValueError("path has a character that isn't portable")
     return path
 
 
@@ -207,8 +211,9 @@ class Statement(_Wire):
         folded = [unicodedata.normalize("NFC", name.casefold()) for name in names]
         if len(set(folded)) != len(folded):
             raise ValueError("two files have the same path (case is ignored)")
-        folders = {"/".join(n.split("/")[:i]) for n in folded for i in range(1, n.count("/") + 1)}
-        if folders & set(folded):
+        # Sorted so that "/" comes before every other character, what lies in a folder follows the file of that name.
+        ordered = sorted(name.replace("/", "\0") for name in folded)
+        if any(after.startswith(before + "\0") for before, after in pairwise(ordered)):
             raise ValueError("a file's path is also the folder of another file")
         self._say_one_thing_of_each_blob()
         return self

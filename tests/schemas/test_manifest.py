@@ -193,6 +193,11 @@ class TestPaths:
     def test_two_paths_that_some_disk_takes_for_one_are_refused(self, paths: list[str]) -> None:
         assert "path" in str(refused(with_files(*paths)))
 
+    def test_a_path_has_at_most_64_parts(self) -> None:
+        assert check_path("/".join(["a"] * 64))
+        with pytest.raises(ValueError, match="too deep"):
+            check_path("/".join(["a"] * 65))
+
     @pytest.mark.parametrize("paths", PATHS["together"], ids=str)
     def test_paths_that_only_begin_alike_may_stand_side_by_side(self, paths: list[str]) -> None:
         assert [file.path for file in parse_manifest(with_files(*paths)).files] == paths
