@@ -50,7 +50,7 @@ def shared_with(
     session: Session, digests: Collection[bytes], *, identity: str, model: str
 ) -> tuple[SharedWith, ...]:  # fmt: skip
     """Other models than this one that have some of these blocks. Each digest (32 bytes) is told of one of them."""
-    asked = sorted(set(digests))[:MAX_DIGESTS]
+    asked = sorted(list(dict.fromkeys(digests))[:MAX_DIGESTS])  # in order of the index: neighbours in one page
     own = _model_id(session, identity, model)
     blob_of: dict[bytes, int] = {}
     for start in range(0, len(asked), _AT_ONCE):

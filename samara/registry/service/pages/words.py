@@ -114,3 +114,11 @@ def web_link(text: str) -> str | None:
     except ValueError:
         return None
     return text if parts.hostname and parts.username is None else None
+
+
+def iso(at: float) -> str:
+    """UTC epoch seconds → 2026-01-02T03:04:05Z, for machines."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return ""
