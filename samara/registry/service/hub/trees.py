@@ -17,7 +17,6 @@ from itertools import chain
 from samara.schemas.digests import sha256_raw
 from samara.schemas.manifest import Release, ReleaseFile
 
-MAX_DEPTH = 64  # folders above a file; deeper ones aren't shown: nobody means them, and each folder costs an object
 _FILE_MODE, _FOLDER_MODE = b"100644", b"40000"  # git's
 
 
@@ -91,8 +90,7 @@ class Tree:
 def files_of(release: Release) -> tuple[TreeFile, ...]:
     """The files of a release, by path."""
     source = Source(manifest=release.digest, tag=release.tag, version=release.version, created=release.created)
-    shown = (file for file in release.files if file.path.count("/") <= MAX_DEPTH)
-    return tuple(sorted((_file(file, source) for file in shown), key=lambda file: file.path))
+    return tuple(sorted((_file(file, source) for file in release.files), key=lambda file: file.path))
 
 
 def side_by_side(releases: Sequence[Sequence[TreeFile]]) -> tuple[TreeFile, ...]:
