@@ -18,15 +18,15 @@ from samara.registry.service import (
     operations,
     pages,
     problems,
-    tracker,
 )
 from samara.registry.service.guard import Guard
 from samara.registry.service.logs import Answered
 from samara.registry.service.observe import Observe
 from samara.registry.service.service import Service
+from samara.registry.service.tracker import TrackerPaths
 
 # The first path segment of routes: no namespace can be called so (see `samara.registry.publications.claims`).
-PARTS = (operations, tracker, api_models, api_publishers, api_publish, api_blobs, hub, pages)
+PARTS = (operations, api_models, api_publishers, api_publish, api_blobs, hub, pages)
 
 
 def create_app(service: Service, *, log: Callable[[Answered], None] | None = None) -> FastAPI:
@@ -49,6 +49,7 @@ def create_app(service: Service, *, log: Callable[[Answered], None] | None = Non
         _add_heads(router)
         app.include_router(router)
     openapi.describe(app)
+    app.add_middleware(TrackerPaths, service=service)
     app.add_middleware(Guard, service=service)
     app.add_middleware(Observe, service=service, log=log)  # around the other
     return app

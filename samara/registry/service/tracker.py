@@ -1,7 +1,7 @@
 """/announce and /scrape over `samara.registry.tracker`, as BitTorrent clients expect them (BEP 3, 7, 23, 31, 48).
 
-Both are bare ASGI applications: thousands of announces a second leave no time for what a web framework does to a query
-string. Every answer, a refusal too, is bencoded and has status 200: clients show a failure's reason only then.
+Bare ASGI: thousands of announces a second leave no time for what a web framework does to a query string. Every answer,
+a refusal too, is bencoded and has status 200: clients show a failure's reason only then.
 
 Whose address is listed: the one that the request came from, as `limits.client_address` sees it. What a client claims
 (`ip`, BEP 3) is believed of programs on the machines of the operator's own proxies alone, and only when those speak for
@@ -15,14 +15,13 @@ import ipaddress
 import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from fastapi import APIRouter
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from samara.registry.service.guard import ADDRESS
 from samara.registry.service.limits import Buckets, client_address
+from samara.registry.service.problems import RefusedError, problem
 from samara.registry.service.service import Service
 from samara.registry.service.wire_limits import is_within
 from samara.registry.tracker.answers import announce_answer, failure, scrape_answer
@@ -36,27 +35,31 @@ _TYPE = (b"content-type", b"text/plain; charset=iso-8859-1")
 _FRESH = (b"cache-control", b"no-store")
 
 
-def routes(service: Service) -> APIRouter:
-    """The routes of this module."""
-    router = APIRouter()
-    buckets = Buckets(service.settings.rates.announces, time.monotonic)
-    announces, scrapes = Announces(service, buckets), Scrapes(service, buckets)
-    for path, answer in (("/announce", announces.answer), ("/scrape", scrapes.answer)):
-        router.routes.append(Route(path, _Plain(answer), methods=["GET"], include_in_schema=False))
-    return router
+class TrackerPaths:
+    """/announce and /scrape, answered before the framework looks for a route: that alone would cost twice as much as
+    the answer. An ASGI middleware.
+    """
 
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app = app
+        buckets = Buckets(service.settings.rates.announces, time.monotonic)
+        self._answers: Mapping[str, Callable[[Scope], bytes]] = {
+            "/announce": Announces(service, buckets).answer,
+            "/scrape": Scrapes(service, buckets).answer,
+        }
 
-class _Plain:
-    """An ASGI application that answers every request with some bencoding."""
-
-    def __init__(self, answer: Callable[[Scope], bytes]) -> None:
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        body = self._answer(scope)
-        length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": 200, "headers": [_TYPE, length, _FRESH]})
-        await send({"type": "http.response.body", "body": body})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As an ASGI application."""
+        answer = self._answers.get(scope["path"]) if scope["type"] == "http" else None
+        if answer is None:
+            await self._app(scope, receive, send)
+        elif scope["method"] not in {"GET", "HEAD"}:
+            await problem(_only_get())(scope, receive, send)
+        else:
+            body = answer(scope)
+            length = (b"content-length", b"%d" % len(body))
+            await send({"type": "http.response.start", "status": 200, "headers": [_TYPE, length, _FRESH]})
+            await send({"type": "http.response.body", "body": body})
 
 
 class Announces:
@@ -119,6 +122,10 @@ def _host(scope: Scope, service: Service) -> str:
     """Who asks; what is around the routes has usually found out already."""
     known: str | None = scope.get(ADDRESS)
     return client_address(scope, service.settings) if known is None else known
+
+
+def _only_get() -> RefusedError:
+    return RefusedError("only GET will do here", status=405, headers={"Allow": "GET, HEAD"})
 
 
 def _too_many(wait: float) -> bytes:
