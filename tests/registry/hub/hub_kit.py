@@ -147,10 +147,12 @@ def stock(shop: Shop, folder: Path) -> None:
     in folders; acme/gone: withdrawn; acme/moved: two releases of one tag.
     """
     shop.publish("tiny:q8_0", tiny_files(folder / "q8"))
-    (folder / "f16").mkdir()
+    weights = folder / "f16" / "tiny-f16.gguf"
+    weights.parent.mkdir()
+    weights.write_bytes((FIXTURES / "tiny.gguf").read_bytes())
     readme = folder / "f16" / "README.md"
     readme.write_text("# tiny, whole\n", encoding="utf-8")
-    shop.publish("tiny:f16", [FIXTURES / "tiny.gguf", readme])
+    shop.publish("tiny:f16", [weights, readme])
     shop.publish("chat:latest", [tokenizer_files(folder / "chat")])
     shop.publish("odd:main", [odd_files(folder / "odd")])
     shop.publish("gone:v1", [random_file(folder / "gone.bin", 100_000, seed=3)])

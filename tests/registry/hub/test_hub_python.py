@@ -54,8 +54,8 @@ def test_a_second_download_asks_only_whether_something_is_new(registry: Hub, cli
 
 def test_hf_hub_download_gets_one_file_of_a_commit(registry: Hub, client: Client) -> None:
     commit = registry.shop.releases["tiny:f16"].digest[3:43]
-    path = Path(client.call("hf_hub_download", "acme/tiny", "tiny.gguf", revision=commit))
-    assert path.read_bytes() == registry.bytes_of("tiny:f16")["tiny.gguf"]
+    path = Path(client.call("hf_hub_download", "acme/tiny", "tiny-f16.gguf", revision=commit))
+    assert path.read_bytes() == registry.bytes_of("tiny:f16")["tiny-f16.gguf"]
     assert path.resolve().name == registry.shop.releases["tiny:f16"].files[0].sha256[7:]  # what it is checked by
 
 
@@ -90,12 +90,12 @@ def test_a_file_goes_into_a_folder_of_ones_own(registry: Hub, client: Client, tm
 def test_hf_cache_verify_checks_what_was_downloaded_and_finds_a_flipped_byte(registry: Hub, client: Client) -> None:
     folder = Path(client.call("snapshot_download", "acme/tiny"))
     assert {path.name for path in folder.iterdir()} >= {
-        "tiny.gguf",
+        "tiny-f16.gguf",
         "LICENSE",
     }  # checked by SHA-256, and by git's SHA-1
     sound = client.hf("cache", "verify", "acme/tiny", "--fail-on-missing-files", "--fail-on-extra-files")
     assert sound.status == 0, sound.stderr
-    for name in ("tiny.gguf", "LICENSE"):
+    for name in ("tiny-f16.gguf", "LICENSE"):
         path = (folder / name).resolve()
         whole = path.read_bytes()
         path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -116,7 +116,7 @@ def test_files_and_facts_of_a_model_are_told(registry: Hub, client: Client) -> N
     assert info["card_data"] is not None
     lfs = {one["rfilename"]: one["lfs"] for one in info["siblings"]}
     assert lfs["README.md"] is None
-    assert lfs["tiny.gguf"]["sha256"] == registry.shop.releases["tiny:f16"].files[0].sha256[7:]
+    assert lfs["tiny-f16.gguf"]["sha256"] == registry.shop.releases["tiny:f16"].files[0].sha256[7:]
 
 
 def test_tags_and_history_are_told(registry: Hub, client: Client) -> None:
@@ -141,9 +141,9 @@ def test_paths_are_told_and_unknown_ones_left_out(client: Client) -> None:
 
 def test_a_repository_is_a_file_system(registry: Hub, client: Client) -> None:
     assert client.call("fs.ls", "acme/chat/weights", detail=False) == ["acme/chat/weights/model.safetensors"]
-    assert "acme/tiny/tiny.gguf" in client.call("fs.glob", "acme/tiny/*.gguf")
-    whole = registry.bytes_of("tiny:f16")["tiny.gguf"]
-    part = client.call("fs.cat_file", "acme/tiny@f16/tiny.gguf", start=1000, end=5000)
+    assert "acme/tiny/tiny-f16.gguf" in client.call("fs.glob", "acme/tiny/*.gguf")
+    whole = registry.bytes_of("tiny:f16")["tiny-f16.gguf"]
+    part = client.call("fs.cat_file", "acme/tiny@f16/tiny-f16.gguf", start=1000, end=5000)
     assert part.encode("latin-1") == whole[1000:5000]
 
 

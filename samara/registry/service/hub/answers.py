@@ -77,9 +77,9 @@ def entry(tree: Tree, path: str, *, expand: bool) -> Json:
     return found
 
 
-def refs(main: str | None, repository: Repository) -> Json:
-    """The names of commits. `main`: its commit; None if all was withdrawn."""
-    branches = [] if main is None else [{"name": "main", "ref": "refs/heads/main", "targetCommit": main}]
+def refs(main: str, repository: Repository) -> Json:
+    """The names of commits. `main`: its commit."""
+    branches = [{"name": "main", "ref": "refs/heads/main", "targetCommit": main}]
     tags = [{"name": one.tag, "ref": f"refs/tags/{one.tag}", "targetCommit": one.commit} for one in repository.current]
     return {"branches": branches, "converts": [], "tags": tags, "pullRequests": []}
 

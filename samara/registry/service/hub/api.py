@@ -95,8 +95,7 @@ def routes(service: Service, revisions: Revisions) -> APIRouter:
     def refs(owner: str, model: str) -> Response:
         """`main` and the tags."""
         repository = revisions.repository(owner, model)
-        manifests = main_of(repository.current)
-        return _json(answers.refs(commit_of(manifests) if manifests else None, repository))
+        return _json(answers.refs(commit_of(main_of(repository)), repository))
 
     @router.get(_COMMITS)
     @answered

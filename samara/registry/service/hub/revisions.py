@@ -74,8 +74,11 @@ def split_revision(rest: str) -> tuple[str, str]:
     return "/".join(parts[:length]), "/".join(parts[length:])
 
 
-def main_of(current: Sequence[Listing]) -> tuple[str, ...]:
-    """The manifests of the releases that `main` is made of, the newest first; none if nothing is listed."""
+def main_of(repository: Repository) -> tuple[str, ...]:
+    """The manifests of the releases that `main` is made of, the newest first. Raises HubError if all were withdrawn."""
+    current = repository.current
+    if not current:
+        raise withdrawn(repository.name, repository.listings[0].retracted or "no reason was given")
     for tag in _MAIN_TAGS:
         for one in current:
             if one.tag == tag:
@@ -129,26 +132,24 @@ class Revisions:
         return next(found, None)
 
     def _manifests(self, repository: Repository, revision: str) -> tuple[str, ...]:
-        main = main_of(repository.current)
         if revision in _MAIN_TOO:
-            if main:
-                return main
-            newest = repository.listings[0]
-            raise withdrawn(revision, newest.retracted or "no reason was given")
+            return main_of(repository)
         if _COMMIT.match(revision):
-            return self._of_commit(repository, main, revision)
+            return self._of_commit(repository, revision)
         tag = revision.removeprefix(_TAGS_PREFIX)
         for one in repository.listings:
             if one.tag == tag:
                 return _unless_withdrawn(one, revision)
         raise no_revision(revision)
 
-    def _of_commit(self, repository: Repository, main: tuple[str, ...], commit: str) -> tuple[str, ...]:
+    def _of_commit(self, repository: Repository, commit: str) -> tuple[str, ...]:
         for one in repository.listings:
             if one.commit == commit:
                 return _unless_withdrawn(one, commit)
-        if main and commit_of(main) == commit:
-            return main
+        if repository.current:
+            main = main_of(repository)
+            if commit_of(main) == commit:
+                return main
         for known in self._service.listings.history(repository.owner, repository.model):
             if known.manifest[3:43] == commit:
                 self._require_not_withdrawn(repository.owner, known.manifest)
