@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from samara.fetcher.later import LaterIndex
 from samara.fetcher.partial import Partial
 from samara.registry.home import Home
 from samara.registry.store import stamp_at
 from samara.schemas.events import OnEvent, Reached
 from samara.schemas.manifest import ReleaseFile
 
+if TYPE_CHECKING:
+    from samara.registry.index import Index
+
+
+class HasIndex(Protocol):
+    """An index that is open, or is opened when it is asked for."""
+
+    def get(self) -> Index:
+        """The open one."""
+
 
 class Arrivals:
     """Bytes come first, then their record, then what is left of the transfer goes."""
 
-    def __init__(self, home: Home, index: LaterIndex, on_event: OnEvent) -> None:
+    def __init__(self, home: Home, index: HasIndex, on_event: OnEvent) -> None:
         self._home = home
         self._index = index
         self._on_event = on_event

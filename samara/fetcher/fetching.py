@@ -22,6 +22,7 @@ from samara.fetcher.session import Session
 from samara.fetcher.transfer import State, Transfer
 from samara.fetcher.watch import Planned, Watch
 from samara.registry.home import Home
+from samara.registry.registries import blob_mirror
 from samara.schemas.bittorrent import ParsedTorrent
 from samara.schemas.endpoints import format_endpoint
 from samara.schemas.errors import SamaraError
@@ -88,8 +89,9 @@ class Fetching:
             partial,
             pool=self._session.pool(),
             threads=self._session.threads(),
-            mirrors=file.mirrors if self._options.mirrors else (),
+            mirrors=self._mirrors_of(file),
             in_order=in_order,
+            handed_on=in_order,
             checkpoint_seconds=self._options.checkpoint_seconds,
             publish=publish,
             on_event=self._on_event,
@@ -120,7 +122,14 @@ class Fetching:
             self._credit(batch)
 
     def _has_mirrors(self, files: Iterable[ReleaseFile]) -> bool:
-        return self._options.mirrors and any(file.mirrors for file in files)
+        return any(self._mirrors_of(file) for file in files)
+
+    def _mirrors_of(self, file: ReleaseFile) -> tuple[str, ...]:
+        """Those that its publisher named, and registries, which have it or say that they don't."""
+        if not self._options.mirrors:
+            return ()
+        registries = (blob_mirror(origin, file.b3_hex) for origin in self._options.registries)
+        return tuple(dict.fromkeys((*file.mirrors, *registries)))
 
     def _loop(
         self,

@@ -9,6 +9,7 @@ the file yet, so it counts only once they were flushed; then the block's pieces 
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import os
 from collections import Counter
@@ -54,6 +55,7 @@ from samara.seeder.swarm_events import (
 
 CHECKPOINT_SECONDS = 3.0  # a power cut costs at most what came since: re-checking it, not fetching it again
 CHECKPOINT_BYTES = 256 << 20
+DOUBT_SECONDS = 0.1  # before a block that looked wrong is looked at once more for a reader
 SAMPLE_SECONDS = 0.2  # asking libtorrent stops its network thread for a moment
 HEADER = 8 << 20  # bytes that come first: what a GGUF says of itself, which other programs can then show
 MEND_ROUNDS = 2  # a block that is wrong after being fetched twice is wrong at its publisher
@@ -82,11 +84,13 @@ class Transfer:
         threads: Threads,
         mirrors: tuple[str, ...],
         in_order: bool = False,
+        handed_on: bool = False,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
         publish: Callable[[Path], Path] | None = None,
         on_event: OnEvent,
     ) -> None:
-        """`pool` fetches from `mirrors`. `in_order`: from its beginning to its end, for whoever reads it meanwhile.
+        """`pool` fetches from `mirrors`. `in_order`: from its beginning to its end. `handed_on`: others read it
+        meanwhile, so every block is read again in this process before it is `firm`, whatever a record says of it.
         `publish`: what to do with the data once it is proven and durable, instead of making it the store's blob; it
         gives the path where the blob then lies.
         """
@@ -107,6 +111,9 @@ class Transfer:
         self._pool = pool
         self._mirrors = mirrors
         self._in_order = in_order
+        self._handed_on = handed_on
+        self._firm: set[int] = set()
+        self._firm_news: list[tuple[int, bool]] = []
         self._checkpoint_seconds = checkpoint_seconds
         self._on_event = on_event
         recovered = recover(partial, torrent.hashes, len(file.blocks))
@@ -126,6 +133,7 @@ class Transfer:
         self.pardoned: list[str] = []
         self._checks: dict[int, Future[BadBlock | None]] = {}
         self._doubtful: set[int] = set()
+        self._looked_twice: set[int] = set()
         self._mended: Counter[int] = Counter()
         self._flushing: frozenset[int] | None = None
         self._saving: Future[None] | None = None
@@ -239,6 +247,8 @@ class Transfer:
                 self._sampled_at = now
                 self._sample(carrier)
             due = now - self._saved_at >= self._checkpoint_seconds and self.done_bytes > self._saved_bytes
+            if self._handed_on and now - self._saved_at >= DOUBT_SECONDS and self._doubtful - self._looked_twice:
+                due = True  # most likely it isn't in the file yet, and somebody waits for it
             if (due or self.done_bytes - self._saved_bytes >= CHECKPOINT_BYTES) and self._idle():
                 self._saved_at, self._saved_bytes = now, self.done_bytes
                 self._flush(carrier)
@@ -341,7 +351,7 @@ class Transfer:
 
     def _check(self, block: Block) -> None:
         """Every byte of a block has arrived: have it read and hashed, unless it is proven already."""
-        if block.index not in self._proven:
+        if block.index not in (self._firm if self._handed_on else self._proven):
             self._on_event(Reached(point="before-verify"))
             self._checks[block.index] = self._checker.submit(block)
 
@@ -355,10 +365,29 @@ class Transfer:
     def _judge(self, block: Block, bad: BadBlock | None) -> None:
         if bad is None:
             self._prove(block)
+            self._make_firm(block)
             self._doubtful.discard(block.index)
             self._on_event(Reached(point="after-verify"))
         else:
             self._doubtful.add(block.index)
+            self._disprove(block)  # a record may have claimed it
+
+    def _make_firm(self, block: Block) -> None:
+        if self._handed_on and block.index not in self._firm:
+            self._firm.add(block.index)
+            self._firm_news.append((block.index, True))
+
+    def _soften(self, index: int) -> None:
+        """Bytes of a block are about to be written anew."""
+        if index in self._firm:
+            self._firm.discard(index)
+            self._firm_news.append((index, False))
+            self._prefix = min(self._prefix, index)
+
+    def _disprove(self, block: Block) -> None:
+        if block.index in self._proven:
+            self._proven.discard(block.index)
+            self.proven_bytes -= block.size
 
     def _prove(self, block: Block) -> None:
         if block.index not in self._proven:
@@ -386,6 +415,7 @@ class Transfer:
             doubtful = [self.file.blocks[index] for index in self._doubtful]
             for block in [block for block in doubtful if flushed.issuperset(self._coverage.pieces(block))]:
                 self._doubtful.discard(block.index)
+                self._looked_twice.add(block.index)
                 self._check(block)
             self._saving = self._threads.disk.submit(self._save, flushed, frozenset(self._proven))
 
@@ -464,11 +494,12 @@ class Transfer:
                     next_step="the publisher's manifest and torrent disagree: tell them",
                 )
             self._on_event(Note(message=f"{self.file.path}: {item}; fetching it again"))
-            if block.index in self._proven:
-                self._proven.discard(block.index)
-                self.proven_bytes -= block.size
+            self._disprove(block)
             self._leaves.clear()
-            for piece in self._coverage.uncover(block).pieces:
+            uncovered = self._coverage.uncover(block)
+            for index in (block.index, *(one.index for one in uncovered.blocks)):
+                self._soften(index)
+            for piece in uncovered.pieces:
                 if piece in self._have:
                     self._have.discard(piece)
                     self.done_bytes -= self._piece_size(piece)
@@ -548,12 +579,38 @@ class Transfer:
 
     @property
     def proven_prefix(self) -> int:
-        """So many bytes from the file's beginning were proven."""
+        """So many bytes from the beginning of a file that is `handed_on` are firm: proven, and written no more.
+
+        A proven block isn't yet that: where it shares a piece with one that is missing, peers still write into it.
+        """
         if self.state is State.DONE:
             return self.file.size
-        while self._prefix < len(self.file.blocks) and self._prefix in self._proven:
+        while self._prefix < len(self.file.blocks) and self._prefix in self._firm:
             self._prefix += 1
         return self.file.blocks[self._prefix - 1].end if self._prefix else 0
+
+    def firm_news(self) -> list[tuple[int, bool]]:
+        """(block, whether it is firm) of those that came to be so, or not so any more, since this was asked last."""
+        news, self._firm_news = self._firm_news, []
+        return news
+
+    def hurry(self, carrier: Carrier, start: int, end: int) -> None:
+        """Somebody waits for the bytes from `start` to before `end`: these blocks' pieces come before others."""
+        if self.state is not State.FETCHING or self.name not in carrier:
+            return
+        length = self._torrent.hashes.piece_length
+        touched = blocks_touching(self.file.blocks, start, end)
+        if self._in_order and self._is_next(start):
+            return  # it comes so anyway
+        if touched:
+            first, last = self.file.blocks[touched[0]].offset, self.file.blocks[touched[-1]].end
+            pieces = range(first // length, -(-last // length))
+            self._pool.hurry(self.name, pieces)
+            carrier.hurry(self.name, [piece for piece in pieces if piece not in self._have])
+
+    def _is_next(self, start: int) -> bool:
+        """Whether everything before `start` is here."""
+        return all(piece in self._have for piece in range(start // self._torrent.hashes.piece_length))
 
     def proven_blocks(self) -> Iterator[range]:
         """The pieces of each block that was proven and of which some came over the network."""
@@ -576,3 +633,10 @@ class Transfer:
     def _piece_size(self, piece: int) -> int:
         length = self._torrent.hashes.piece_length
         return min(length, self.file.size - piece * length)
+
+
+def blocks_touching(blocks: Sequence[Block], start: int, end: int) -> range:
+    """The numbers of the blocks that have any byte from `start` to before `end`."""
+    first = bisect.bisect_right(blocks, start, key=lambda block: block.end)
+    last = bisect.bisect_left(blocks, end, key=lambda block: block.offset)
+    return range(first, max(first, last))

@@ -35,6 +35,10 @@ class PieceBoard:
         self._first = first
         self._in_order = in_order
 
+    def hurry(self, first: range) -> None:
+        """From now on these pieces come before all others."""
+        self._first = first
+
     def __len__(self) -> int:
         return len(self._states)
 

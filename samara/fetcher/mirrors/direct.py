@@ -130,6 +130,9 @@ class Direct:
     def ask_for(self, _name: str, _pieces: Iterable[int]) -> None:
         """There are no peers to ask."""
 
+    def hurry(self, _name: str, _pieces: Sequence[int]) -> None:
+        """There are no peers to hurry."""
+
     def in_progress(self, _name: str) -> frozenset[int]:
         """Peers are at nothing."""
         return frozenset()

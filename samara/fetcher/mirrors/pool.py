@@ -175,6 +175,17 @@ class MirrorPool:
                 self._let_go(blob, task)
             blob.end()
 
+    def hurry(self, name: str, pieces: range) -> None:
+        """Somebody waits for these pieces: they are asked for before others."""
+        blob = self._blobs.get(name)
+        if blob is not None:
+            blob.board.hurry(pieces)
+
+    def forget(self, name: str) -> None:
+        """A blob is done with for good: nothing of it need be counted any more."""
+        self.remove(name)
+        self._blobs.pop(name, None)
+
     def had(self, name: str, piece: int) -> None:
         """A piece is in the file, whoever brought it."""
         blob = self._blobs.get(name)

@@ -1,0 +1,97 @@
+"""What a listed blob is: a file of a manifest that its publisher's catalog lists here, proven anew whenever it is used.
+
+The publisher need not be pinned on this machine: the registry vouches for nobody, and what is fetched by a manifest is
+proven by it. The index is no authority, so the catalog is held against the identity, the manifest against the catalog
+and the torrent against the manifest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from samara.registry.index import Index
+from samara.registry.trust.catalogs import read_own
+from samara.registry.trust.release import prove_listed
+from samara.registry.trust.roots import RootChain, verify_root_chain
+from samara.schemas.bittorrent import ParsedTorrent
+from samara.schemas.catalog import Catalog
+from samara.schemas.errors import NotFoundError, SamaraError, StoreError
+from samara.schemas.manifest import ReleaseFile
+from samara.schemas.metadata_bundle import MetadataBundle
+from samara.schemas.release_file import ReleaseBundle
+
+CATALOGS_KEPT = 16  # of publishers: one of 40,000 names takes some dozen megabytes
+TRIED = 8  # releases that describe one blob
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Described:
+    """One blob. `torrent`: None for one that travels inline."""
+
+    identity: str
+    manifest: str
+    file: ReleaseFile
+    torrent: ParsedTorrent | None
+
+
+class Descriptions:
+    """Of one index. Safe to use from several threads."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._catalogs: OrderedDict[str, tuple[MetadataBundle, RootChain, Catalog]] = OrderedDict()
+        self._doubted: set[tuple[str, str]] = set()
+        self._lock = threading.Lock()
+
+    def of(self, b3: str) -> Described:
+        """By the release that was listed first, or the first one that holds. Raises NotFoundError, and StoreError,
+        IntegrityError or TrustError where what is listed doesn't hold.
+        """
+        problem: SamaraError | None = None
+        listed = self._index.listings.manifests_of(b3)
+        for identity, manifest in sorted(listed, key=lambda one: (b3, one[1]) in self._doubted)[:TRIED]:
+            try:
+                found = self._described(b3, identity, manifest)
+            except SamaraError as error:
+                problem = problem or error
+                continue
+            if found is not None:
+                return found
+        raise problem or NotFoundError(f"{b3} is in no release that is listed here")
+
+    def doubt(self, b3: str, manifest: str) -> None:
+        """What this manifest says of a blob contradicts itself: others that describe it are asked first from now on."""
+        with self._lock:
+            self._doubted.add((b3, manifest))
+
+    def _described(self, b3: str, identity: str, manifest: str) -> Described | None:
+        chain, catalog = self._catalog(identity)
+        entry = catalog.of_manifest(manifest)
+        stored = self._index.release_by_digest(manifest)
+        if entry is None or entry.retracted is not None or stored is None:
+            return None
+        bundle = ReleaseBundle(roots=(), envelope=stored.envelope, torrents=stored.torrents)
+        proven = prove_listed(bundle, entry, chain)
+        file = next((file for file in proven.release.files if file.b3 == b3), None)
+        if file is None:
+            return None
+        return Described(identity=identity, manifest=manifest, file=file, torrent=proven.torrents.get(b3))
+
+    def _catalog(self, identity: str) -> tuple[RootChain, Catalog]:
+        bundle = self._index.listings.metadata(identity)
+        if bundle is None:
+            raise StoreError(f"the index lists releases of {identity} and has no catalog of it")
+        with self._lock:
+            known = self._catalogs.get(identity)
+        if known is not None and known[0] == bundle:
+            return known[1], known[2]
+        chain = verify_root_chain(identity, bundle.roots)
+        catalog = read_own(chain, bundle)
+        with self._lock:
+            self._catalogs[identity] = (bundle, chain, catalog)
+            self._catalogs.move_to_end(identity)
+            while len(self._catalogs) > CATALOGS_KEPT:
+                self._catalogs.popitem(last=False)
+        return chain, catalog

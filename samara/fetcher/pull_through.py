@@ -1,0 +1,30 @@
+"""What isn't here is brought while somebody waits for it: `samara serve --pull-through`.
+
+Decides who may be brought at all; the fetch is `samara.fetcher.intake`'s, what readers see of it is `coming`'s.
+"""
+
+from __future__ import annotations
+
+from samara.fetcher.coming import Reader
+from samara.fetcher.intake import Intake
+from samara.fetcher.keeping import Keeping
+from samara.registry.index import Index
+from samara.schemas.errors import NotFoundError
+
+
+class PullThrough:
+    """A `samara.registry.service.ports.Bringer`. Safe to use from any thread."""
+
+    def __init__(self, index: Index, intake: Intake, keeping: Keeping) -> None:
+        self._index = index
+        self._intake = intake
+        self._keeping = keeping
+
+    def bring(self, b3: str) -> Reader:
+        """Begin to fetch a blob that is listed here, or join who does. See the port for what it raises."""
+        blob = self._index.listings.published_blob(b3)
+        if blob is None:
+            raise NotFoundError(f"{b3} is in no release that is listed here")
+        coming = self._intake.bring(b3, blob.size, for_reader=True)
+        self._keeping.touch(b3)
+        return Reader(coming)
