@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from samara.registry.service.pages.words import percent, size
 from samara.schemas.manifest import Block, ReleaseFile
 
 CELLS = 480  # squares in a picture: few enough for a page, many enough to see a template that changed
@@ -113,11 +114,11 @@ def _kind(block: Block, *, previous: Collection[bytes], elsewhere: Collection[by
 
 def _joined(spans: Sequence[tuple[int, Kind]]) -> tuple[tuple[int, Kind], ...]:
     out: list[tuple[int, Kind]] = []
-    for size, kind in spans:
+    for length, kind in spans:
         if out and out[-1][1] is kind:
-            out[-1] = (out[-1][0] + size, kind)
+            out[-1] = (out[-1][0] + length, kind)
         else:
-            out.append((size, kind))
+            out.append((length, kind))
     return tuple(out)
 
 
@@ -145,8 +146,7 @@ def cells(strip: Strip, count: int) -> tuple[Mapping[Kind, int], ...]:
     """A strip in `count` squares of about the same size: bytes of each kind in each of them."""
     found: list[dict[Kind, int]] = [{} for _ in range(count)]
     at, cell = 0, 0
-    for size, kind in strip.spans:
-        left = size
+    for left, kind in strip.spans:
         while left:
             end = strip.size * (cell + 1) // count
             if end == at:  # more squares than bytes
@@ -198,3 +198,20 @@ def shares(cell: Mapping[Kind, int]) -> dict[Kind, int]:
         largest = max(heights, key=lambda kind: cell[kind])
         heights[largest] += CELL - sum(heights.values())
     return heights
+
+
+def summary(blocks: BlockMap, *, version: int | None) -> str:
+    """The map in a sentence or two. `version`: of the release it is compared to; None without one."""
+    totals = blocks.totals
+    elsewhere = totals[Kind.ELSEWHERE].size
+    also = f" {percent(elsewhere, blocks.size)} are in other models of this registry." if elsewhere else ""
+    if version is None:
+        return f"The first release of this model that is kept here: {size(blocks.size)} to fetch.{also}"
+    known = totals[Kind.PREVIOUS].size
+    if not known:
+        return f"None of the bytes are those of version {version}.{also}"
+    missing = totals[Kind.NEW].size + elsewhere
+    return (
+        f"{percent(known, blocks.size)} of the bytes are those of version {version}:"
+        f" whoever has it fetches {size(missing)} instead of {size(blocks.size)}.{also}"
+    )

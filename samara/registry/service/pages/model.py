@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from samara.registry.listings import KnownRelease, Listing, Owner
 from samara.registry.service.pages import badge, commands
+from samara.registry.service.pages.block_map import summary
 from samara.registry.service.pages.catalogs import CatalogFacts
 from samara.registry.service.pages.qr import qr_code
 from samara.registry.service.pages.release_facts import facts_of, file_line, main_file, swarm
@@ -143,6 +144,8 @@ def _page(
     main = main_file(release)
     files = paged(release.files, number_in(request, "files") or 1, FILES_PER_PAGE)
     main_line = file_line(service, release, main, release_v2)
+    previous = _kept(pages, before)
+    sharing = pages.sharing.of(release, previous)
     return pages.page(
         request,
         "model.html",
@@ -163,7 +166,8 @@ def _page(
             for listing in listings
             for manifest, reason in withdrawn_reasons(facts, listing).items()
         },
-        sharing=pages.sharing.of(release, _kept(pages, before)),
+        sharing=sharing,
+        summary=summary(sharing.blocks, version=previous.version if previous else None),
         swarm=swarm(service, release),
         commands=commands.commands(
             owner, release, main, origin=service.settings.origin, is_current=shown.is_current
