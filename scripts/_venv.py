@@ -37,7 +37,7 @@ class Failed(Exception):  # noqa: N818
 
 
 def ensure_venv(*extras: str) -> Path:
-    """Make or complete .venv with the project (editable) and `extras` ("run", "dev"); its Python.
+    """Make or complete .venv with the project (editable) and `extras` ("run", "serve", "dev"); its Python.
 
     Reused as it is while pyproject.toml, constraints.txt and the Python are those it was made from.
     """

@@ -53,7 +53,7 @@ def main() -> None:
         python = python_in(Path(folder))
         pip = [str(python), "-m", "pip"]
         subprocess.run([*pip, "install", "--quiet", "--upgrade", "pip"], check=True)
-        subprocess.run([*pip, "install", "--quiet", *requirements("run", "dev", "build")], check=True)
+        subprocess.run([*pip, "install", "--quiet", *requirements("run", "serve", "dev", "build")], check=True)
         pins = installed(python)
         found = subprocess.run([str(python), "-c", FIND_FOREIGN], check=True, capture_output=True, text=True)
         if foreign := found.stdout.split():

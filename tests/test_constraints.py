@@ -19,6 +19,7 @@ DIRECT = [
     *SETTINGS["build-system"]["requires"],
     *SETTINGS["project"]["dependencies"],
     *SETTINGS["project"]["optional-dependencies"]["run"],
+    *SETTINGS["project"]["optional-dependencies"]["serve"],
     *SETTINGS["dependency-groups"]["dev"],
 ]
 
