@@ -37,6 +37,7 @@ class Index:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._listings = Listings(database)
 
     @classmethod
     def open(cls, home: Home, *, migrate: bool | None = None, lock_wait: float = LOCK_WAIT_SECONDS) -> Index:
@@ -100,7 +101,7 @@ class Index:
     @property
     def listings(self) -> Listings:
         """What a registry lists out of this index."""
-        return Listings(self._database)
+        return self._listings
 
     # -- releases ------------------------------------------------------------------------------------------------
 

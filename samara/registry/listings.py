@@ -39,7 +39,7 @@ from samara.schemas.metadata_bundle import MetadataBundle, unpack_metadata
 from samara.schemas.references import is_identity
 
 if TYPE_CHECKING:
-    from samara.registry.search import SearchPage, SearchQuery
+    from samara.registry.search import Searches, SearchPage, SearchQuery
 
 _AT_ONCE = 500  # values in one question: SQLite takes a limited number
 
@@ -141,6 +141,7 @@ class Listings:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._searches: Searches | None = None
 
     # -- publishers ----------------------------------------------------------------------------------------------
 
@@ -222,9 +223,11 @@ class Listings:
 
     def search(self, query: SearchQuery) -> SearchPage:
         """What fits a query: see `samara.registry.search`."""
-        from samara.registry import search  # it gives out values of this module
+        if self._searches is None:
+            from samara.registry.search import Searches  # it gives out values of this module
 
-        return search.search(self._database, query)
+            self._searches = Searches(self._database)
+        return self._searches.search(query)
 
     def listing(self, owner: Owner, model: str, tag: str) -> Listing | None:
         """What a name means now."""

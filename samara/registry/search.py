@@ -7,11 +7,13 @@ doesn't count, so nobody gains by repeating it. Both databases find and order th
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import threading
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func, select
@@ -35,7 +37,10 @@ MAX_TAGS = 10  # listings shown of one model
 MAX_DESCRIPTION = 500  # characters of one, here
 MAX_COUNTED = 50_000  # listings that totals and facets are counted over
 MAX_VALUES = 50  # of one facet
+MAX_KEPT = 64  # outcomes of searches, of at most 80 kB each
 FACETS = ("architecture", "quantisation", "license")
+
+_SPACED = str.maketrans("-_.", "   ")
 
 
 class Sort(StrEnum):
@@ -111,19 +116,60 @@ class SearchPage:
     facets: dict[str, tuple[FacetValue, ...]] = field(default_factory=lambda: dict.fromkeys(FACETS, ()))
 
 
-def search(database: Database, query: SearchQuery) -> SearchPage:
-    """Everything that is listed, not withdrawn and fits. Raises StoreError."""
-    words = words_of(query.text, MAX_QUERY_WORDS)
-    if query.text.strip() and not words:
-        return SearchPage()
-    with database.read() as session:
-        matched = _matched(session, query, words)
-        total, is_total, facets = _counted(session, matched)
-        for facet in FACETS:
-            if getattr(query, facet) is not None:
-                facets[facet] = _facet_without_itself(session, query, words, facet)
-        found = _page(session, matched, query, words) if total > query.offset else ()
-    return SearchPage(found=found, total=total, is_total=is_total, facets=facets)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Outcome:
+    """What all pages of a search share. `models`: ids in order, as many as pages may show."""
+
+    models: array[int]
+    total: int
+    is_total: bool
+    facets: dict[str, tuple[FacetValue, ...]]
+
+
+class Searches:
+    """Searches in one database. What many pages share is kept until a listing changes: what finds much, and takes
+    longest, is asked most. Safe to use from several threads.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._outcomes: OrderedDict[SearchQuery, _Outcome] = OrderedDict()
+        self._stamp: object = None
+        self._lock = threading.Lock()
+
+    def search(self, query: SearchQuery) -> SearchPage:
+        """Everything that is listed, not withdrawn and fits. Raises StoreError."""
+        words = words_of(query.text, MAX_QUERY_WORDS)
+        if query.text.strip() and not words:
+            return SearchPage()
+        with self._database.read() as session:
+            stamp = _stamp(session)
+            key = replace(query, text=" ".join(words), limit=1, offset=0)
+            outcome = self._kept(key, stamp)
+            if outcome is None:
+                outcome = _outcome(session, query, words)
+                self._keep(key, stamp, outcome)
+            models = outcome.models[query.offset : query.offset + query.limit].tolist()
+            found = _page(session, query, words, models) if models else ()
+        return SearchPage(found=found, total=outcome.total, is_total=outcome.is_total, facets=dict(outcome.facets))
+
+    def _kept(self, key: SearchQuery, stamp: object) -> _Outcome | None:
+        with self._lock:
+            if stamp != self._stamp:
+                return None
+            found = self._outcomes.get(key)
+            if found is not None:
+                self._outcomes.move_to_end(key)
+            return found
+
+    def _keep(self, key: SearchQuery, stamp: object, outcome: _Outcome) -> None:
+        with self._lock:
+            if stamp != self._stamp:
+                self._outcomes.clear()
+                self._stamp = stamp
+            self._outcomes[key] = outcome
+            while len(self._outcomes) > MAX_KEPT:
+                self._outcomes.popitem(last=False)
 
 
 def _check_number(name: str, value: int, least: int, most: int) -> None:
@@ -131,42 +177,102 @@ def _check_number(name: str, value: int, least: int, most: int) -> None:
         raise UsageError(f"{name} is out of bounds", expected=f"{least} … {most}", actual=value)
 
 
-def _matched(session: Session, query: SearchQuery, words: Sequence[str], *, without: str = "") -> sa.Select[Any]:
-    """Every listing that fits; `without`: a facet that isn't filtered by."""
-    wanted = cast(
-        "sa.Select[Any]",
+def _stamp(session: Session) -> tuple[object, ...]:
+    """Another one after every change of a listing: whoever changes what one means says when (`listed_at`)."""
+    at = ListingRow.listed_at
+    return tuple(session.execute(select(func.count(), func.max(ListingRow.id), func.max(at), func.sum(at))).one())
+
+
+def _outcome(session: Session, query: SearchQuery, words: Sequence[str]) -> _Outcome:
+    """All that fits, in order and counted. Of more listings than are counted, the latest."""
+    fitting = _conditions(session, query, words)
+    rows = session.execute(
         select(
-            ListingRow.id,
-            ListingRow.model_id,
-            ListingRow.version,
-            ListingRow.listed_at,
-            ListingRow.size,
-            ListingRow.architecture,
-            ListingRow.quantisation,
-            ListingRow.license,
-            ModelRow.name,
+            ListingRow.model_id, ListingRow.listed_at, ListingRow.size, ModelRow.name,
+            *(getattr(ListingRow, facet) for facet in FACETS),
         )
         .join(ModelRow, ListingRow.model_id == ModelRow.id)
-        .where(ListingRow.retracted.is_(None)),
-    )
-    if words:
-        wanted = wanted.where(have_words(ListingRow.__table__, words, session.get_bind().dialect.name))
-    if query.publisher is not None:
-        wanted = wanted.where(ModelRow.publisher_id.in_(_publisher(query.publisher)))
+        .where(*fitting)
+        .order_by(ListingRow.id.desc())
+        .limit(MAX_COUNTED)
+    ).all()  # fmt: skip
+    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * (4 + len(FACETS))
+    facets = {facet: _facet(columns[0], columns[4 + at]) for at, facet in enumerate(FACETS)}
     for facet in FACETS:
-        value = getattr(query, facet)
-        if value is not None and facet != without:
-            # people write q4_0 and LLAMA; a licence is compared as SPDX says, whatever its capitals
-            column = getattr(ListingRow, facet)
-            wanted = wanted.where(
-                func.lower(column) == value.lower()
-                if facet == "license"
-                else column.in_({value, value.lower(), value.upper()})
-            )
+        if getattr(query, facet) is not None:
+            facets[facet] = _facet_without_itself(session, query, words, facet)
+    models = _in_order(columns[0], columns[1], columns[2], columns[3], sort=query.sort, words=words)
+    return _Outcome(
+        models=array("q", models[: MAX_OFFSET + MAX_LIMIT]),
+        total=len(models),
+        is_total=len(rows) < MAX_COUNTED,
+        facets=facets,
+    )
+
+
+def _in_order(
+    models: Sequence[int], listed: Sequence[float], sizes: Sequence[int], names: Sequence[str], *,
+    sort: Sort, words: Sequence[str],
+) -> list[int]:  # fmt: skip
+    """Different models, the first one first. All are of one length, one element for each listing."""
+    if sort is Sort.NAME:
+        return list(dict.fromkeys(model for _, model in sorted(zip(names, models, strict=True))))
+    if sort is Sort.SIZE:
+        return list(dict.fromkeys(model for _, model in sorted(zip(sizes, models, strict=True))))
+    newest = list(dict.fromkeys(model for _, model in sorted(zip(listed, models, strict=True), reverse=True)))
+    if sort is Sort.NEWEST or not words:
+        return newest
+    scores = {model: _score(name, words) for model, name in dict(zip(models, names, strict=True)).items()}
+    return sorted(newest, key=scores.__getitem__)
+
+
+def _score(name: str, words: Sequence[str]) -> int:
+    """How well a model's name is what was asked for; less is better."""
+    spaced, whole = name.translate(_SPACED), " ".join(words)
+    if spaced == whole:
+        return 0
+    if spaced.startswith(whole):
+        return 1
+    return 2 if all(word in spaced for word in words) else 3
+
+
+def _facet(models: Sequence[int], values: Sequence[str | None]) -> tuple[FacetValue, ...]:
+    """The most frequent values with their models counted, the most frequent first."""
+    counts = Counter(value for value, _ in set(zip(values, models, strict=True)) if value is not None)
+    first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:MAX_VALUES]
+    return tuple(FacetValue(value=value, count=count) for value, count in first)
+
+
+def _facet_without_itself(
+    session: Session, query: SearchQuery, words: Sequence[str], facet: str
+) -> tuple[FacetValue, ...]:
+    without: dict[str, Any] = {facet: None}
+    rows = session.execute(
+        select(ListingRow.model_id, getattr(ListingRow, facet))
+        .join(ModelRow, ListingRow.model_id == ModelRow.id)
+        .where(*_conditions(session, replace(query, **without), words))
+        .order_by(ListingRow.id.desc())
+        .limit(MAX_COUNTED)
+    ).all()
+    return _facet([row[0] for row in rows], [row[1] for row in rows])
+
+
+def _conditions(session: Session, query: SearchQuery, words: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+    """What a listing that fits fulfils, over listings and models."""
+    wanted: list[sa.ColumnElement[bool]] = [ListingRow.retracted.is_(None)]
+    if words:
+        wanted.append(have_words(words, session.get_bind().dialect.name))
+    if query.publisher is not None:
+        wanted.append(ModelRow.publisher_id.in_(_publisher(query.publisher)))
+    for column, value in ((ListingRow.architecture, query.architecture), (ListingRow.quantisation, query.quantisation)):
+        if value is not None:  # people write q4_0 and LLAMA
+            wanted.append(column.in_({value, value.lower(), value.upper()}))
+    if query.license is not None:  # capitals don't matter (SPDX)
+        wanted.append(func.lower(ListingRow.license) == query.license.lower())
     if query.min_size is not None:
-        wanted = wanted.where(ListingRow.size >= query.min_size)
+        wanted.append(ListingRow.size >= query.min_size)
     if query.max_size is not None:
-        wanted = wanted.where(ListingRow.size <= query.max_size)
+        wanted.append(ListingRow.size <= query.max_size)
     return wanted
 
 
@@ -176,72 +282,19 @@ def _publisher(name: str) -> sa.Select[Any]:
     return select(NamespaceRow.publisher_id).where(NamespaceRow.name == name)
 
 
-def _counted(session: Session, matched: sa.Select[Any]) -> tuple[int, bool, dict[str, tuple[FacetValue, ...]]]:
-    """(models, whether these are all, facets)."""
-    some = matched.limit(MAX_COUNTED).cte("matched")
-    models, listings = func.count(some.c.model_id.distinct()), func.count()
-    parts = [select(sa.literal("").label("facet"), sa.cast(listings, sa.Text).label("value"), models.label("models"))]
-    parts[0] = parts[0].select_from(some)
-    parts += [select(sa.literal(facet), *_values(some, facet)) for facet in FACETS]
-    found: dict[str, list[FacetValue]] = {facet: [] for facet in FACETS}
-    total, is_total = 0, True
-    for facet, value, count in session.execute(sa.union_all(*parts)):
-        if facet:
-            found[facet].append(FacetValue(value=text_of(value), count=int(count)))
-        else:
-            total, is_total = int(count), int(value) < MAX_COUNTED
-    return total, is_total, {facet: _in_order(values) for facet, values in found.items()}
-
-
-def _facet_without_itself(
-    session: Session, query: SearchQuery, words: Sequence[str], facet: str
-) -> tuple[FacetValue, ...]:
-    some = _matched(session, query, words, without=facet).limit(MAX_COUNTED).cte("matched")
-    rows = session.execute(select(*_values(some, facet)))
-    return _in_order(FacetValue(value=text_of(value), count=int(count)) for value, count in rows)
-
-
-def _values(some: sa.CTE, facet: str) -> tuple[sa.Column[Any], sa.Column[Any]]:
-    """A facet's most frequent values and their models."""
-    models = func.count(some.c.model_id.distinct()).label("models")
-    value = some.c[facet].label("value")
-    top = (
-        select(value, models)
-        .where(some.c[facet].is_not(None))
-        .group_by(some.c[facet])
-        .order_by(models.desc(), some.c[facet])
-        .limit(MAX_VALUES)
-        .subquery()
-    )
-    return cast("tuple[sa.Column[Any], sa.Column[Any]]", (top.c.value, top.c.models))
-
-
-def _in_order(values: Iterable[FacetValue]) -> tuple[FacetValue, ...]:
-    return tuple(sorted(values, key=lambda one: (-one.count, one.value)))
-
-
 def _page(
-    session: Session, matched: sa.Select[Any], query: SearchQuery, words: Sequence[str]
+    session: Session, query: SearchQuery, words: Sequence[str], models: Sequence[int]
 ) -> tuple[FoundModel, ...]:  # fmt: skip
-    every = matched.cte("matched")
-    keys = _keys(every, query, words, session.get_bind().dialect.name)
-    page = (
-        select(every.c.model_id, func.row_number().over(order_by=keys).label("place"))
-        .group_by(every.c.model_id, every.c.name)
-        .order_by(*keys)
-        .limit(query.limit)
-        .offset(query.offset)
-        .cte("page")
-    )
-    newest_first = (every.c.version.desc(), every.c.id.desc())
+    """These models in their order, with what fits of each."""
+    newest_first = (ListingRow.version.desc(), ListingRow.id.desc())
     tags = (
         select(
-            every.c.id,
-            page.c.place,
-            func.row_number().over(partition_by=every.c.model_id, order_by=newest_first).label("rank"),
-            func.count().over(partition_by=every.c.model_id).label("matching"),
+            ListingRow.id,
+            func.row_number().over(partition_by=ListingRow.model_id, order_by=newest_first).label("rank"),
+            func.count().over(partition_by=ListingRow.model_id).label("matching"),
         )
-        .join(page, page.c.model_id == every.c.model_id)
+        .join(ModelRow, ListingRow.model_id == ModelRow.id)
+        .where(ListingRow.model_id.in_(models), *_conditions(session, query, words))
         .subquery()
     )
     rows = session.execute(
@@ -249,12 +302,12 @@ def _page(
         .add_columns(tags.c.matching)
         .join(tags, tags.c.id == ListingRow.id)
         .where(tags.c.rank <= MAX_TAGS)
-        .order_by(tags.c.place, tags.c.rank)
+        .order_by(tags.c.rank)
     ).all()
     owners = _owners(session, {row.publisher_id for row in rows})
-    models: dict[int, list[Any]] = defaultdict(list)
+    of_model: dict[int, list[Any]] = {model: [] for model in models}
     for row in rows:
-        models[row.model_id].append(row)
+        of_model[row.model_id].append(row)
     return tuple(
         FoundModel(
             owner=owners[some[0].publisher_id],
@@ -264,31 +317,9 @@ def _page(
             ),
             matching=int(some[0].matching),
         )
-        for some in models.values()
+        for some in of_model.values()
+        if some
     )
-
-
-def _keys(every: sa.CTE, query: SearchQuery, words: Sequence[str], dialect: str) -> list[sa.ColumnElement[Any]]:
-    """What models are sorted by. Names are compared byte by byte, as SQLite does, whatever the server's language."""
-    newest: list[sa.ColumnElement[Any]] = [func.max(every.c.listed_at).desc(), every.c.model_id.desc()]
-    name = every.c.name.collate("C") if dialect == "postgresql" else every.c.name
-    if query.sort is Sort.NAME:
-        return [name, *newest]
-    if query.sort is Sort.SIZE:
-        return [func.min(every.c.size), *newest]
-    if query.sort is Sort.NEWEST or not words:
-        return newest
-    spaced: sa.ColumnElement[Any] = every.c.name
-    for mark in "-_.":
-        spaced = func.replace(spaced, mark, " ")
-    whole = " ".join(words)
-    score = sa.case(
-        (spaced == whole, 0),
-        (spaced.startswith(whole), 1),
-        (sa.and_(*(spaced.contains(word) for word in words)), 2),
-        else_=3,
-    )
-    return [score, *newest]
 
 
 def _columns() -> sa.Select[Any]:

@@ -22,8 +22,9 @@ FULL_TEXT = {
         "INSERT INTO listing_words (rowid, words) VALUES (new.id, new.words); END",
     ),
     "postgresql": (
-        "CREATE INDEX ix_listings_words ON listings USING gin "
-        "((array_to_tsvector(array_remove(string_to_array(words, ' '), ''))))",
+        "ALTER TABLE listings ADD COLUMN word_vector tsvector GENERATED ALWAYS AS "
+        "(array_to_tsvector(array_remove(string_to_array(words, ' '), ''))) STORED",
+        "CREATE INDEX ix_listings_words ON listings USING gin (word_vector)",
     ),
 }
 
