@@ -50,13 +50,16 @@ class ReleaseFact:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CatalogFact:
-    """What is known of one pinned publisher. `evidence`: files that prove it signed two catalogs as one version."""
+    """What is known of one publisher. `evidence`: what proves that it signed two catalogs as one version. `is_trusted`:
+    it is pinned here, rather than one that only publishes at this machine's registry.
+    """
 
     alias: str
     problem: str | None = None
     expired: tuple[str, ...] = ()
     accepted_stale: int = 0
     evidence: tuple[str, ...] = ()
+    is_trusted: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +166,7 @@ def _catalogs(catalogs: Iterable[CatalogFact]) -> Iterator[Finding]:
             )  # fmt: skip
         if catalog.evidence:
             yield Finding(
-                rule="equivocation", level=Level.ERROR, subject=catalog.alias,
+                rule="equivocation", level=Level.ERROR if catalog.is_trusted else Level.NOTE, subject=catalog.alias,
                 message=f"signed two catalogs as one version: {', '.join(catalog.evidence)}",
                 next_step="ask the publisher whether its online key was stolen; trust it no longer until you know",
             )  # fmt: skip

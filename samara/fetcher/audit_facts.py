@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,7 @@ from samara.fetcher.recheck import recheck
 from samara.registry.durable import TEMPORARY_PREFIX, io_error, io_errors
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.publications.accepted import AcceptedCatalogs
 from samara.registry.records import BlobRecord, Location, StoredRelease
 from samara.registry.store import stamp_at
 from samara.registry.trust.catalog_client import CatalogClient
@@ -66,13 +68,14 @@ def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore)
         raise NotFoundError(f"there is nothing to audit at {home.root}", next_step="publish or pull something first")
     seen = _Seen()
     catalogs = KnownCatalogs(home)
+    accepted = AcceptedCatalogs(index.listings)
     with index:
         seen.index_damage.extend(index.damage())
-        known_catalogs = tuple(_catalogs(catalogs, seen))
+        known_catalogs = (*_catalogs(catalogs, seen), *_accepted(index, accepted, seen))
         releases: list[ReleaseFact] = []
         claims: dict[str, _Claims] = {}
         for one in seen.rows(index.releases) or ():
-            fact, release = _release(catalogs, one)
+            fact, release = _release(catalogs, accepted, one)
             releases.append(fact)
             if release is not None:
                 _add_claims(claims, release, fact)
@@ -97,13 +100,19 @@ def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore)
         )
 
 
-def _release(catalogs: KnownCatalogs, stored: StoredRelease) -> tuple[ReleaseFact, Release | None]:
+def _release(
+    catalogs: KnownCatalogs, accepted: AcceptedCatalogs, stored: StoredRelease
+) -> tuple[ReleaseFact, Release | None]:
     """The fact, and the release as its manifest has it: only where the fact has no problem is it the publisher's."""
     name = stored.manifest[:15] + "…"
     claimed: Release | None = None
     try:
         claimed = parse_manifest(stored.envelope.payload)
         name = f"{claimed.publisher_name}/{claimed.model}:{claimed.tag}"
+        # of publishers that only publish at this machine's registry no pin is known, but their catalog is
+        proven = None if catalogs.trust.find(claimed.identity) is not None else accepted.reopen(stored)
+        if proven is not None:
+            return ReleaseFact(name=name, manifest=proven.release.digest, problem=None), proven.release
         release = catalogs.reopen(stored).release
     except SamaraError as error:
         trust = isinstance(error, TrustError)
@@ -119,6 +128,20 @@ def _release(catalogs: KnownCatalogs, stored: StoredRelease) -> tuple[ReleaseFac
         newer=catalogs.newer(release),
     )
     return fact, release
+
+
+def _accepted(index: Index, accepted: AcceptedCatalogs, seen: _Seen) -> Iterator[CatalogFact]:
+    """Publishers of this machine's registry: whether their catalogs still hold, and what they signed twice."""
+    for owner in seen.rows(index.listings.owners) or ():
+        problem = None
+        try:
+            accepted.of(owner.identity)
+        except SamaraError as error:
+            problem = str(error)
+        twice = seen.rows(partial(index.listings.equivocations, owner.identity)) or ()
+        evidence = tuple(f"version {one.version} in the index" for one in twice)
+        if problem is not None or evidence:
+            yield CatalogFact(alias=owner.slug, problem=problem, evidence=evidence, is_trusted=False)
 
 
 def _catalogs(catalogs: KnownCatalogs, seen: _Seen) -> Iterator[CatalogFact]:
