@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request, Response, sync_playwright
 from service_kit import Author, author
 from support.models import gguf
 
@@ -39,7 +39,7 @@ EVIL = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'><svg/onload=ale
 BIDI = "safe\u202egpj.exe\u2066 \u202dx\u200b\u0007\x1b[31m"
 LONG = "W" * 3000 + " " + "\u0645" * 1500
 REASON = "leaks <script>alert(1)</script> \"quoted\" & 'so'"
-HOSTILE_FILE = "it's $(touch pwned) `id` & #1 %41 ?.bin".replace("?", "")
+HOSTILE_FILE = "it's $(touch pwned) `id` & #1 %41 é.bin"
 DESCRIPTION = Description(
     license="Apache-2.0",
     description="A small language model for notes and lists.\n\nIt was made for tests, and is good at nothing else.",
@@ -106,7 +106,8 @@ def build(folder: Path) -> tuple[Index, Shown]:
         paths=(
             "/", "/?q=llama&sort=name", "/?q=nothing-is-called-so", "/?license=MIT", "/status",
             "/acme", "/umbra", f"/{hostile.identity}",
-            "/acme/llama", "/acme/llama/releases/q4_0", "/acme/llama/releases/q4_0?version=2", "/acme/llama/releases/q8_0",
+            "/acme/llama", "/acme/llama/releases/q4_0", "/acme/llama/releases/q4_0?version=2",
+            "/acme/llama/releases/q8_0",
             "/acme/shards", "/umbra/tuned", f"/{hostile.identity}/model", f"/{hostile.identity}/withdrawn",
         ),
     )  # fmt: skip
@@ -214,7 +215,18 @@ def watched(
     watched = Watched(page)
     page.on("console", lambda message: watched.trouble.append(f"console: {message.text}"))
     page.on("pageerror", lambda error: watched.trouble.append(f"error: {error}"))
-    page.on("requestfailed", lambda request: watched.trouble.append(f"failed: {request.url}"))
+
+    def failed(request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the icon, when we go on before it came
+            watched.trouble.append(f"failed: {request.url} {request.failure}")
+
+    page.on("requestfailed", failed)
+
+    def answered(answer: Response) -> None:
+        if answer.status >= 400:
+            watched.trouble.append(f"{answer.status}: {answer.url}")
+
+    page.on("response", answered)
 
     def look(url_asked: str) -> None:
         if not url_asked.startswith((url + "/", "data:")):
@@ -222,9 +234,9 @@ def watched(
 
     page.on("request", lambda request: look(request.url))
 
-    def refuse(dialog: object) -> None:
+    def refuse(dialog: Dialog) -> None:
         watched.trouble.append("a dialog opened")
-        dialog.dismiss()  # type: ignore[attr-defined]
+        dialog.dismiss()
 
     page.on("dialog", refuse)
     try:

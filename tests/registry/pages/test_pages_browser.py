@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from page_kit import Shown, watched
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 # What an accessible page has, whatever is on it. Returns what is wrong, in words.
 STRUCTURE = """() => {
@@ -58,8 +58,8 @@ STRUCTURE = """() => {
 # Every piece of text against what is behind it (WCAG 2.2, 1.4.3): the worst ratio of each pair of colours below 4.5.
 CONTRAST = """() => {
   const parse = (text) => { const m = text.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
-  const light = (c) => { const f = c.slice(0, 3).map((v) => { v /= 255;
-    return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * f[0] + 0.7152 * f[1] + 0.0722 * f[2]; };
+  const one = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+  const light = (c) => 0.2126 * one(c[0]) + 0.7152 * one(c[1]) + 0.0722 * one(c[2]);
   const behind = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor);
     if (c[3] === 1) return c; if (c[3] > 0) return null; } return null; };
   const wrong = new Set();
@@ -83,8 +83,8 @@ CONTRAST = """() => {
 # The block map's and the chart's colours against the card they lie on (WCAG 2.2, 1.4.11: 3).
 GRAPHICS = """() => {
   const parse = (text) => text.match(/[\\d.]+/g).map(Number).slice(0, 3);
-  const light = (c) => { const f = c.map((v) => { v /= 255;
-    return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * f[0] + 0.7152 * f[1] + 0.0722 * f[2]; };
+  const one = (v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; };
+  const light = (c) => 0.2126 * one(c[0]) + 0.7152 * one(c[1]) + 0.0722 * one(c[2]);
   const back = light(parse(getComputedStyle(document.querySelector('.panel')).backgroundColor));
   return ['previous', 'elsewhere', 'repeated', 'new'].map((kind) => {
     const path = document.querySelector(`.legend .kind-${kind}`);
@@ -192,16 +192,17 @@ def test_by_keyboard_alone(chromium: Browser, url: str) -> None:
             assert text in reached, text
 
 
-def tab_through(page: object) -> list[tuple[str, bool]]:
+def tab_through(page: Page) -> list[tuple[str, bool]]:
     """What Tab comes to, from the top: its text, and whether one sees that it has the focus."""
-    page.evaluate("() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); }")  # type: ignore[attr-defined]
+    page.evaluate("() => { document.activeElement.blur(); window.getSelection().removeAllRanges(); }")
     found: list[tuple[str, bool]] = []
     for _ in range(120):
-        page.keyboard.press("Tab")  # type: ignore[attr-defined]
-        at = page.evaluate(  # type: ignore[attr-defined]
+        page.keyboard.press("Tab")
+        at = page.evaluate(
             """() => { const e = document.activeElement; if (e === document.body) return null;
             const s = getComputedStyle(e);
-            return [e.textContent.trim() || e.name || '', s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2]; }"""
+            const seen = s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2;
+            return [e.textContent.trim() || e.name || '', seen]; }"""
         )
         if at is None:
             break

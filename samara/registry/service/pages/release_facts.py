@@ -76,5 +76,5 @@ def swarm(service: Service, release: Release) -> Swarm | None:
     since = until - CHART_DAYS * _DAY
     samples = service.listings.samples(file.b3, since=since)
     return Swarm(
-        file=file, now=service.tracker.counts(file.b3), over_time=chart(samples, since=since, until=until)
+        file=file, now=service.tracker.counts_of(file.torrent.v2), over_time=chart(samples, since=since, until=until)
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 from fastapi.responses import Response
 
+from samara.registry.last_audit import read_last_audit
 from samara.registry.service.pages.rendering import Pages
 
 
@@ -17,5 +18,5 @@ def answer(pages: Pages, request: Request) -> Response:
         held=service.listings.overview(),
         totals=service.tracker.totals(),
         kept=service.keeper.status() if service.keeper is not None else None,
-        audit=None,
+        audit=read_last_audit(service.home),
     )
