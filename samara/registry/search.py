@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import func, select
@@ -40,7 +41,7 @@ MAX_VALUES = 50  # of one facet
 MAX_KEPT = 64  # outcomes of searches, of at most 80 kB each
 FACETS = ("architecture", "quantisation", "license")
 
-_SPACED = str.maketrans("-_.", "   ")
+T = TypeVar("T")
 
 
 class Sort(StrEnum):
@@ -117,6 +118,15 @@ class SearchPage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class _Wanted:
+    """A query less its text and its page. `publisher`: the number of a row."""
+
+    query: SearchQuery
+    words: tuple[str, ...]
+    publisher: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Outcome:
     """What all pages of a search share. `models`: ids in order, as many as pages may show."""
 
@@ -133,7 +143,7 @@ class Searches:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._outcomes: OrderedDict[SearchQuery, _Outcome] = OrderedDict()
+        self._kept: OrderedDict[object, Any] = OrderedDict()
         self._stamp: object = None
         self._lock = threading.Lock()
 
@@ -143,33 +153,43 @@ class Searches:
         if query.text.strip() and not words:
             return SearchPage()
         with self._database.read() as session:
+            publisher = None if query.publisher is None else _publisher(session, query.publisher)
+            if query.publisher is not None and publisher is None:
+                return SearchPage()
+            wanted = _Wanted(query=replace(query, text="", limit=1, offset=0), words=words, publisher=publisher)
             stamp = _stamp(session)
-            key = replace(query, text=" ".join(words), limit=1, offset=0)
-            outcome = self._kept(key, stamp)
-            if outcome is None:
-                outcome = _outcome(session, query, words)
-                self._keep(key, stamp, outcome)
+            outcome = self._once(wanted, stamp, lambda: _outcome(session, wanted))
+            facets = dict(outcome.facets)
+            for facet in FACETS:
+                if getattr(query, facet) is not None:
+                    facets[facet] = self._facet_without_itself(session, stamp, wanted, facet)
             models = outcome.models[query.offset : query.offset + query.limit].tolist()
-            found = _page(session, query, words, models) if models else ()
-        return SearchPage(found=found, total=outcome.total, is_total=outcome.is_total, facets=dict(outcome.facets))
+            found = _page(session, wanted, models) if models else ()
+        return SearchPage(found=found, total=outcome.total, is_total=outcome.is_total, facets=facets)
 
-    def _kept(self, key: SearchQuery, stamp: object) -> _Outcome | None:
+    def _facet_without_itself(
+        self, session: Session, stamp: object, wanted: _Wanted, facet: str
+    ) -> tuple[FacetValue, ...]:  # fmt: skip
+        without: dict[str, Any] = {facet: None}
+        wider = replace(wanted, query=replace(wanted.query, **without, sort=Sort.NEWEST))
+        return self._once((wider, facet), stamp, lambda: _facet(*_columns_of(session, wider, facet)))
+
+    def _once(self, key: object, stamp: object, make: Callable[[], T]) -> T:
+        """What was made for `key` since the last change, else what `make` makes."""
         with self._lock:
             if stamp != self._stamp:
-                return None
-            found = self._outcomes.get(key)
-            if found is not None:
-                self._outcomes.move_to_end(key)
-            return found
-
-    def _keep(self, key: SearchQuery, stamp: object, outcome: _Outcome) -> None:
-        with self._lock:
-            if stamp != self._stamp:
-                self._outcomes.clear()
+                self._kept.clear()
                 self._stamp = stamp
-            self._outcomes[key] = outcome
-            while len(self._outcomes) > MAX_KEPT:
-                self._outcomes.popitem(last=False)
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return cast(T, self._kept[key])
+        made = make()
+        with self._lock:
+            if stamp == self._stamp:
+                self._kept[key] = made
+                while len(self._kept) > MAX_KEPT:
+                    self._kept.popitem(last=False)
+        return made
 
 
 def _check_number(name: str, value: int, least: int, most: int) -> None:
@@ -183,31 +203,29 @@ def _stamp(session: Session) -> tuple[object, ...]:
     return tuple(session.execute(select(func.count(), func.max(ListingRow.id), func.max(at), func.sum(at))).one())
 
 
-def _outcome(session: Session, query: SearchQuery, words: Sequence[str]) -> _Outcome:
-    """All that fits, in order and counted. Of more listings than are counted, the latest."""
-    fitting = _conditions(session, query, words)
-    rows = session.execute(
-        select(
-            ListingRow.model_id, ListingRow.listed_at, ListingRow.size, ModelRow.name,
-            *(getattr(ListingRow, facet) for facet in FACETS),
-        )
+def _outcome(session: Session, wanted: _Wanted) -> _Outcome:
+    """All that fits, in order and counted."""
+    models, listed, sizes, names, *values = _columns_of(session, wanted, "listed_at", "size", "name", *FACETS)
+    ordered = _in_order(models, listed, sizes, names, sort=wanted.query.sort, words=wanted.words)
+    return _Outcome(
+        models=array("q", ordered[: MAX_OFFSET + MAX_LIMIT]),
+        total=len(ordered),
+        is_total=len(models) < MAX_COUNTED,
+        facets={facet: _facet(models, of_facet) for facet, of_facet in zip(FACETS, values, strict=True)},
+    )
+
+
+def _columns_of(session: Session, wanted: _Wanted, *names: str) -> list[tuple[Any, ...]]:
+    """The models and these columns of every listing that fits; of more than are counted, of the latest."""
+    chosen = [ModelRow.name if name == "name" else getattr(ListingRow, name) for name in names]
+    found = session.connection().execute(  # plain rows: there may be many
+        select(ListingRow.model_id, *chosen)
         .join(ModelRow, ListingRow.model_id == ModelRow.id)
-        .where(*fitting)
+        .where(*_conditions(session, wanted))
         .order_by(ListingRow.id.desc())
         .limit(MAX_COUNTED)
-    ).all()  # fmt: skip
-    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) if rows else [()] * (4 + len(FACETS))
-    facets = {facet: _facet(columns[0], columns[4 + at]) for at, facet in enumerate(FACETS)}
-    for facet in FACETS:
-        if getattr(query, facet) is not None:
-            facets[facet] = _facet_without_itself(session, query, words, facet)
-    models = _in_order(columns[0], columns[1], columns[2], columns[3], sort=query.sort, words=words)
-    return _Outcome(
-        models=array("q", models[: MAX_OFFSET + MAX_LIMIT]),
-        total=len(models),
-        is_total=len(rows) < MAX_COUNTED,
-        facets=facets,
     )
+    return list(zip(*found.all(), strict=True)) or [()] * (1 + len(names))
 
 
 def _in_order(
@@ -228,7 +246,7 @@ def _in_order(
 
 def _score(name: str, words: Sequence[str]) -> int:
     """How well a model's name is what was asked for; less is better."""
-    spaced, whole = name.translate(_SPACED), " ".join(words)
+    spaced, whole = name.replace("-", " ").replace("_", " ").replace(".", " "), " ".join(words)
     if spaced == whole:
         return 0
     if spaced.startswith(whole):
@@ -238,53 +256,41 @@ def _score(name: str, words: Sequence[str]) -> int:
 
 def _facet(models: Sequence[int], values: Sequence[str | None]) -> tuple[FacetValue, ...]:
     """The most frequent values with their models counted, the most frequent first."""
-    counts = Counter(value for value, _ in set(zip(values, models, strict=True)) if value is not None)
-    first = sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:MAX_VALUES]
+    counts = Counter(map(itemgetter(0), set(zip(values, models, strict=True))))
+    first = sorted(
+        ((value, count) for value, count in counts.items() if value is not None), key=lambda one: (-one[1], one[0])
+    )[:MAX_VALUES]
     return tuple(FacetValue(value=value, count=count) for value, count in first)
 
 
-def _facet_without_itself(
-    session: Session, query: SearchQuery, words: Sequence[str], facet: str
-) -> tuple[FacetValue, ...]:
-    without: dict[str, Any] = {facet: None}
-    rows = session.execute(
-        select(ListingRow.model_id, getattr(ListingRow, facet))
-        .join(ModelRow, ListingRow.model_id == ModelRow.id)
-        .where(*_conditions(session, replace(query, **without), words))
-        .order_by(ListingRow.id.desc())
-        .limit(MAX_COUNTED)
-    ).all()
-    return _facet([row[0] for row in rows], [row[1] for row in rows])
-
-
-def _conditions(session: Session, query: SearchQuery, words: Sequence[str]) -> list[sa.ColumnElement[bool]]:
+def _conditions(session: Session, wanted: _Wanted) -> list[sa.ColumnElement[bool]]:
     """What a listing that fits fulfils, over listings and models."""
-    wanted: list[sa.ColumnElement[bool]] = [ListingRow.retracted.is_(None)]
-    if words:
-        wanted.append(have_words(words, session.get_bind().dialect.name))
-    if query.publisher is not None:
-        wanted.append(ModelRow.publisher_id.in_(_publisher(query.publisher)))
+    query = wanted.query
+    fits: list[sa.ColumnElement[bool]] = [ListingRow.retracted.is_(None)]
+    if wanted.words:
+        fits.append(have_words(wanted.words, session.get_bind().dialect.name))
+    if wanted.publisher is not None:
+        fits.append(ModelRow.publisher_id == wanted.publisher)
     for column, value in ((ListingRow.architecture, query.architecture), (ListingRow.quantisation, query.quantisation)):
         if value is not None:  # people write q4_0 and LLAMA
-            wanted.append(column.in_({value, value.lower(), value.upper()}))
+            fits.append(column.in_({value, value.lower(), value.upper()}))
     if query.license is not None:  # capitals don't matter (SPDX)
-        wanted.append(func.lower(ListingRow.license) == query.license.lower())
+        fits.append(func.lower(ListingRow.license) == query.license.lower())
     if query.min_size is not None:
-        wanted.append(ListingRow.size >= query.min_size)
+        fits.append(ListingRow.size >= query.min_size)
     if query.max_size is not None:
-        wanted.append(ListingRow.size <= query.max_size)
-    return wanted
+        fits.append(ListingRow.size <= query.max_size)
+    return fits
 
 
-def _publisher(name: str) -> sa.Select[Any]:
+def _publisher(session: Session, name: str) -> int | None:
+    """The number of the publisher whose identity or namespace it is."""
     if is_identity(name):
-        return select(PublisherRow.id).where(PublisherRow.identity == name)
-    return select(NamespaceRow.publisher_id).where(NamespaceRow.name == name)
+        return session.scalar(select(PublisherRow.id).where(PublisherRow.identity == name))
+    return session.scalar(select(NamespaceRow.publisher_id).where(NamespaceRow.name == name))
 
 
-def _page(
-    session: Session, query: SearchQuery, words: Sequence[str], models: Sequence[int]
-) -> tuple[FoundModel, ...]:  # fmt: skip
+def _page(session: Session, wanted: _Wanted, models: Sequence[int]) -> tuple[FoundModel, ...]:
     """These models in their order, with what fits of each."""
     newest_first = (ListingRow.version.desc(), ListingRow.id.desc())
     tags = (
@@ -294,7 +300,7 @@ def _page(
             func.count().over(partition_by=ListingRow.model_id).label("matching"),
         )
         .join(ModelRow, ListingRow.model_id == ModelRow.id)
-        .where(ListingRow.model_id.in_(models), *_conditions(session, query, words))
+        .where(ListingRow.model_id.in_(models), *_conditions(session, wanted))
         .subquery()
     )
     rows = session.execute(

@@ -138,7 +138,8 @@ class TestHostileTexts:
         "wanted",
         [
             {"text": "x" * 257}, {"text": "a\0b"}, {"license": "a\0"}, {"text": "\ud800"}, {"license": "\udcff"},
-            {"publisher": "x" * 257}, {"limit": 0}, {"limit": 101}, {"offset": -1}, {"offset": MAX_OFFSET + 1}, {"min_size": -1}, {"max_size": 2**63},
+            {"publisher": "x" * 257}, {"limit": 0}, {"limit": 101}, {"offset": -1}, {"offset": MAX_OFFSET + 1},
+            {"min_size": -1}, {"max_size": 2**63},
         ],
     )  # fmt: skip
     def test_what_is_out_of_bounds_is_refused(self, wanted: dict[str, object]) -> None:
@@ -217,6 +218,21 @@ class TestKeptUpToDate:
                 session.execute(change)
             assert (find(changing, "quick"), bool(find(changing, "something"))) == expected
         assert changing.damage() == ()
+
+    def test_what_is_counted_is_counted_again_after_a_change(self, changing: Index) -> None:
+        list_all(changing, LISTED)
+        assert changing.listings.search(SearchQuery(license="mit")).total == 1
+        publisher = changing.listings.search(SearchQuery(publisher="umbra"))
+        assert (publisher.total, publisher.facets["license"][1].value) == (2, "MIT")
+        with changing.database.write() as session:
+            session.execute(
+                sa.update(ListingRow).where(ListingRow.license == "MIT").values(retracted="no", listed_at=9000.5)
+            )
+        assert changing.listings.search(SearchQuery(license="mit")).total == 0
+        publisher = changing.listings.search(SearchQuery(publisher="umbra"))
+        assert (publisher.total, [one.value for one in publisher.facets["license"]]) == (1, ["Apache-2.0"])
+        list_all(changing, [Listed(model="another", identity=UMBRA, namespace="second", listed_at=1.0)])
+        assert changing.listings.search(SearchQuery(publisher="second")).total == 2
 
     def test_of_many_tags_some_are_shown(self, changing: Index) -> None:
         many = MAX_TAGS + 5
