@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy import select
@@ -197,8 +198,9 @@ def _make(
 
 
 def _add_blocks(session: Session, row: BlobRow, blocks: Sequence[Block]) -> None:
-    session.execute(
-        sa.insert(BlockRow),
+    # by the table and not by the class: of 16,384 blocks the ORM's bookkeeping would take longer than all else
+    session.connection().execute(
+        sa.insert(cast(sa.Table, BlockRow.__table__)),
         [
             {"blob_id": row.id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
             for b in blocks
