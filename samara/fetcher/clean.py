@@ -136,8 +136,8 @@ def usage(home: Home) -> Usage:
 def remove(home: Home, references: Sequence[str], *, dry_run: bool = False) -> Cleaned:
     """Forget these releases on this machine, and remove what only they need. Files in place, keys and trust stay.
 
-    Raises NotFoundError for what isn't known here, UsageError for what this machine's own catalog lists, StoreError if
-    another process is pulling one of them; then nothing was removed.
+    Raises NotFoundError for what isn't known here, UsageError for what this machine's own catalog or the registry here
+    lists, StoreError if another process is pulling one of them; then nothing was removed.
     """
     index = Index.open_existing(home)
     if index is None:
@@ -151,6 +151,11 @@ def remove(home: Home, references: Sequence[str], *, dry_run: bool = False) -> C
                 raise UsageError(
                     f"{one.means_now} is yours: your catalog promises it to others",
                     next_step=f"first: samara unpublish {one.means_now}",
+                )
+            if one.held.is_listed and not one.is_own:
+                raise UsageError(
+                    f"the registry here lists {one.reference}",
+                    next_step="its publisher can withdraw it; what was mirrored goes by a smaller --quota",
                 )
         manifests = [one.held.manifest for one in chosen]
         facts = survey(home, index, publishers)

@@ -2,7 +2,7 @@
 
 Looks at what is listed again and again and keeps what is here, what is on its way and what is given to swarms equal to
 it. What to hold is decided by `keeping_rules`, fetched by `intake`, removed by `keeping`. Without `mirror` it only
-looks after what was pulled through. Whatever fails (a dead swarm, a database that is gone) is told and tried again later.
+looks after what was pulled through. Whatever fails (a dead swarm, a database that is gone) is told, and tried again.
 """
 
 from __future__ import annotations

@@ -232,6 +232,7 @@ def _release_fact(one: Known) -> ReleaseFact:
         names={f"{one.alias}/{held.model}/{tag}/{file.path}": file.b3 for tag in one.tags for file in held.files},
         means_now=one.means_now,
         is_own=one.is_own,
+        is_listed=held.is_listed,
     )
 
 

@@ -17,12 +17,17 @@ from samara.registry.records import Location
 from samara.registry.tables import (
     BlobRow,
     BlockRow,
+    CatalogRow,
+    EquivocationRow,
     FileRow,
+    ListingRow,
     LocationRow,
     ModelRow,
+    NamespaceRow,
     PartialRow,
     PublisherRow,
     ReleaseRow,
+    SwarmSampleRow,
     TorrentRow,
 )
 from samara.schemas.digests import b3_raw, b3_text
@@ -41,7 +46,9 @@ class HeldFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldRelease:
-    """A release as its rows tell it. `publisher_name`: its publisher's own word; `added_at`: UTC epoch seconds."""
+    """A release as its rows tell it. `publisher_name`: its publisher's own word; `added_at`: UTC epoch seconds;
+    `is_listed`: the registry of this machine lists it, and it wasn't withdrawn.
+    """
 
     manifest: str
     identity: str
@@ -51,6 +58,7 @@ class HeldRelease:
     version: int
     added_at: float
     files: tuple[HeldFile, ...]
+    is_listed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +80,7 @@ def held_releases(session: Session) -> tuple[HeldRelease, ...]:
     )
     for release_id, path, raw, size in rows:
         files.setdefault(release_id, []).append(HeldFile(path=path, b3=b3_text(raw), size=int(size)))
+    listed = set(session.scalars(select(ListingRow.release_id).where(ListingRow.retracted.is_(None))))
     found = session.execute(
         select(ReleaseRow, ModelRow.name, PublisherRow.identity, PublisherRow.name)
         .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
@@ -88,6 +97,7 @@ def held_releases(session: Session) -> tuple[HeldRelease, ...]:
             version=int(row.version),
             added_at=float(row.added_at),
             files=tuple(files.get(row.id, ())),
+            is_listed=row.id in listed,
         )
         for row, model, identity, name in found
     )
@@ -102,11 +112,16 @@ def is_needed(session: Session, b3: str) -> bool:
 
 
 def forget(session: Session, manifest: str) -> tuple[str, ...] | None:
-    """Remove a release and what only it needs; the blobs (b3 text) that nothing needs now. None: it wasn't known."""
+    """Remove a release and what only it needs; the blobs (b3 text) that nothing needs now. None: it wasn't known.
+
+    If it is listed here, its names mean nothing any more until its publisher publishes again: whether that may be is
+    the caller's to decide.
+    """
     row = session.scalar(select(ReleaseRow).where(ReleaseRow.manifest_digest == b3_raw(manifest)))
     if row is None:
         return None
     blobs = list(session.scalars(select(FileRow.blob_id).where(FileRow.release_id == row.id).distinct()))
+    session.execute(sa.delete(ListingRow).where(ListingRow.release_id == row.id))
     session.execute(sa.delete(FileRow).where(FileRow.release_id == row.id))
     dropped = []
     for blob_id in blobs:
@@ -131,7 +146,7 @@ def forget(session: Session, manifest: str) -> tuple[str, ...] | None:
 
 def _drop(session: Session, blob_id: int) -> None:
     """A blob that no release has: its files in place are forgotten with it, not touched."""
-    for table in (PartialRow, LocationRow, BlockRow, TorrentRow):
+    for table in (SwarmSampleRow, PartialRow, LocationRow, BlockRow, TorrentRow):
         session.execute(sa.delete(table).where(table.blob_id == blob_id))
     session.execute(sa.delete(BlobRow).where(BlobRow.id == blob_id))
 
@@ -185,10 +200,15 @@ def _blocks_of(file: ReleaseFile) -> list[tuple[int, int, bytes]]:
 
 
 def _drop_childless(session: Session, model_id: int) -> None:
-    """A model without releases, and a publisher without models, are no longer known here; pins lie elsewhere."""
+    """A model without releases, and a publisher without models, are no longer known here; pins lie elsewhere.
+
+    A publisher that has a catalog here stays: what it has proven to this registry, and whose names are its own, must
+    outlive its last model.
+    """
     if session.scalar(select(ReleaseRow.id).where(ReleaseRow.model_id == model_id).limit(1)) is not None:
         return
     publisher_id = session.get_one(ModelRow, model_id).publisher_id
     session.execute(sa.delete(ModelRow).where(ModelRow.id == model_id))
-    if session.scalar(select(ModelRow.id).where(ModelRow.publisher_id == publisher_id).limit(1)) is None:
+    kept = (ModelRow, CatalogRow, NamespaceRow, EquivocationRow)
+    if not any(session.scalar(select(sa.exists().where(table.publisher_id == publisher_id))) for table in kept):
         session.execute(sa.delete(PublisherRow).where(PublisherRow.id == publisher_id))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from samara.fetcher.coming import Reader
 from samara.fetcher.intake import Limits
 from samara.fetcher.mirroring import MirrorRules
 from samara.fetcher.options import PullOptions
@@ -19,7 +20,8 @@ from samara.registry.publications.accept import Rules, accept
 from samara.registry.publications.claims import ClaimRules
 from samara.registry.service.ports import KeepStatus
 from samara.registry.trust.own_catalog import own_catalog
-from samara.schemas.events import Event
+from samara.schemas.endpoints import parse_endpoint
+from samara.schemas.events import Event, Listening
 from samara.schemas.networks import NetworkPolicy
 from samara.schemas.publication import Publication
 from samara.schemas.release_file import ReleaseBundle
@@ -73,10 +75,16 @@ class Provided:
         self.providing = providing
         self.events = events
 
-    def bring(self, b3: str):  # type: ignore[no-untyped-def]
+    def bring(self, b3: str) -> Reader:
         """Have a blob pulled through."""
         assert self.providing.bringer is not None
         return self.providing.bringer.bring(b3)
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Where its swarm session listens."""
+        listening = [event for event in self.events if isinstance(event, Listening)]
+        return parse_endpoint(listening[0].endpoint)
 
     def status(self) -> KeepStatus:
         """How it stands."""
