@@ -18,13 +18,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def network_options(function: F) -> F:
-    """--listen, --no-discovery, --no-dht, --dht-node, --no-lan, --no-upnp, --up, --down, --small."""
+    """--listen, --no-discovery, --no-dht, --dht-node, --tracker, --no-lan, --no-upnp, --up, --down, --small."""
     for option in reversed(
         [
             click.option(
                 "--listen", "listen", multiple=True, metavar="HOST:PORT", help="Accept peers here; repeatable."
             ),
-            click.option("--no-discovery", is_flag=True, help="No DHT, LAN or UPnP: only peers it is told of."),
+            click.option("--no-discovery", is_flag=True, help="No DHT, LAN or UPnP: only whom it is told of."),
             click.option("--no-dht", is_flag=True, help="Don't use the BitTorrent DHT."),
             click.option(
                 "--dht-node",
@@ -32,6 +32,13 @@ def network_options(function: F) -> F:
                 multiple=True,
                 metavar="HOST:PORT",
                 help="Join the DHT of this node instead of the public one, also with --no-discovery; repeatable.",
+            ),
+            click.option(
+                "--tracker",
+                "trackers",
+                multiple=True,
+                metavar="URL",
+                help="Ask this HTTP(S) tracker for peers too, also with --no-discovery; repeatable.",
             ),
             click.option("--no-lan", is_flag=True, help="Don't look for peers on the local network."),
             click.option("--no-upnp", is_flag=True, help="Don't ask the router to open a port (UPnP, NAT-PMP)."),
@@ -50,6 +57,7 @@ def swarm_options(
     no_discovery: bool,
     no_dht: bool,
     dht_nodes: tuple[str, ...],
+    trackers: tuple[str, ...] = (),
     no_lan: bool,
     no_upnp: bool,
     up: str | None,
@@ -68,6 +76,7 @@ def swarm_options(
         listen=listen or ANY_ADDRESS,
         dht=not no_dht,
         dht_nodes=dht_nodes,
+        trackers=tuple(dict.fromkeys(trackers)),
         lan=not no_lan,
         port_mapping=not no_upnp,
         upload_limit=parse_rate(up),

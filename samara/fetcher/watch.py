@@ -23,6 +23,7 @@ from samara.seeder.swarm_events import (
     PeerBanned,
     PeerLost,
     SwarmEvent,
+    TrackerFailed,
 )
 
 PROGRESS_EVERY = 0.25  # seconds
@@ -75,6 +76,8 @@ class Watch:
             self._banned[happened.endpoint] = self._banned.get(happened.endpoint, 0) + 1
             self._parole_failed = bool(self._on_parole)
             self._on_parole = ()
+        elif isinstance(happened, TrackerFailed):
+            self._lost(happened.url, happened.reason)
         elif isinstance(happened, ListenFailed) and happened.was_chosen:
             raise happened.as_error()
 

@@ -40,6 +40,7 @@ from samara.seeder.swarm_events import (
     PeerBanned,
     PieceFailed,
     SwarmEvent,
+    TrackerFailed,
 )
 from samara.seeder.swarm_options import SwarmOptions
 
@@ -175,6 +176,7 @@ class _Seeder:
         self._on_event = on_event
         self._seeds: dict[str, Seed] = {}
         self._complained: set[str] = set()
+        self._failed_trackers: set[str] = set()
         self._resting: dict[str, float] = {}
 
     def run(self, stop: threading.Event) -> SeedTable:
@@ -235,6 +237,10 @@ class _Seeder:
             self._complain(str(happened.as_error()))
         elif isinstance(happened, PeerBanned):
             self._on_event(Note(message=f"banned {happened.endpoint}: it sent wrong bytes"))
+        elif isinstance(happened, TrackerFailed):
+            if happened.url not in self._failed_trackers:  # once: it is asked for every blob, and in other words
+                self._failed_trackers.add(happened.url)
+                self._on_event(Warned(message=f"tracker {happened.url}: {happened.reason}"))
         elif item is not None and isinstance(happened, (PieceFailed, Downloading)):
             self._remove(happened.torrent)
             self._resting[item.b3] = time.monotonic() + REST

@@ -1,7 +1,7 @@
 """One libtorrent session behind a small interface: torrents in, frozen events out.
 
-With its two parts `swarm_dht` and `swarm_small` the only file that knows libtorrent's sessions, handles and alerts. It
-decides nothing about models: what to fetch, what to trust and when to stop is `samara.fetcher`'s and
+With its parts (`swarm_dht`, `swarm_small`, `swarm_trackers`) the only file that knows libtorrent's sessions, handles
+and alerts. It decides nothing about models: what to fetch, what to trust and when to stop is `samara.fetcher`'s and
 `samara.seeder.seed`'s business. Not thread-safe: one thread calls it, other threads get the events which that thread
 hands on.
 
@@ -29,6 +29,7 @@ from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import MalformedError, NetworkError, UsageError
 from samara.schemas.networks import Network, NetworkPolicy
 from samara.schemas.pull_record import Found
+from samara.seeder import swarm_trackers
 from samara.seeder.name_lookups import NameLookups, addresses
 from samara.seeder.swarm_dht import Dht, dht_settings, listen_for, resolve_nodes
 from samara.seeder.swarm_events import (
@@ -52,6 +53,7 @@ from samara.seeder.swarm_events import (
 from samara.seeder.swarm_options import SwarmOptions
 from samara.seeder.swarm_small import SETTINGS as SMALL_FILE_SETTINGS
 from samara.seeder.swarm_small import SmallFetches, Wanted
+from samara.seeder.swarm_trackers import with_trackers
 from samara.seeder.torrent import small_torrent_info, torrent_info
 
 _USER_AGENT = "samara"
@@ -77,6 +79,8 @@ _WRITTEN = 3  # block_info::finished, which the binding has no name for
 _BLOCKED = 1  # in libtorrent's address filter
 _USUAL, _TOP = 4, 7  # libtorrent's priorities of pieces
 
+HURRIED = 64  # pieces in a hurry at once: libtorrent looks at each of them again and again
+_APART = 50  # milliseconds
 HANDFUL = 0.01  # seconds between two looks at what has happened
 
 
@@ -92,15 +96,15 @@ class Swarm:
         nodes = resolve_nodes(options.dht_nodes, addresses)
         self._listen = ",".join(listen_for(options.listen, nodes))
         parameters = lt.session_params()
-        settings: Any = {"alert_queue_size": 20_000, **profile.settings, **SMALL_FILE_SETTINGS}
+        settings: Any = {
+            "alert_queue_size": 20_000, **profile.settings, **SMALL_FILE_SETTINGS, **swarm_trackers.SETTINGS
+        }  # fmt: skip
         settings.update(dht_settings(nodes, enabled=options.dht))
         settings["dht_read_only"] = options.dht_read_only
         settings.update(
             {
                 "alert_mask": alerts,
                 "allow_multiple_connections_per_ip": True,  # a whole lab may sit behind one address
-                "announce_to_all_tiers": True,
-                "announce_to_all_trackers": True,
                 "close_redundant_connections": False,
                 "connection_speed": 100,
                 "download_rate_limit": options.download_limit,
@@ -113,8 +117,6 @@ class Swarm:
                 "max_retry_port_bind": 0,
                 "min_reconnect_time": 2,
                 "peer_connect_timeout": 7,
-                "ssrf_mitigation": False,  # it breaks mirrors on one's own network, which a pinned publisher may name
-                "stop_tracker_timeout": 1,
                 "unchoke_slots_limit": -1,
                 "upload_rate_limit": options.upload_limit,
                 "user_agent": _USER_AGENT,
@@ -131,6 +133,7 @@ class Swarm:
         self._waiting_for_names: dict[tuple[str, int], set[str]] = {}
         self._polled_at = 0.0
         self.finds_peers = options.dht or options.lan
+        self._trackers = options.trackers
         self._small = SmallFetches(self.peers)
         self._dht = Dht(self._session, nodes, enabled=options.dht, alerts=alerts)
         self._networks = NetworkPolicy(only=options.networks)
@@ -168,7 +171,7 @@ class Swarm:
             parameters.flags |= lt.torrent_flags.seed_mode
         else:
             parameters.have_pieces = [True] * parameters.ti.num_pieces()
-        return self._add(parameters)
+        return self._add(parameters, self._trackers)
 
     def add_fetch(
         self,
@@ -195,7 +198,7 @@ class Swarm:
         # that waits for `begin` never gets to that
         parameters.have_pieces = list(have)
         parameters.unfinished_pieces = {piece: list(there) for piece, there in leaves.items()}
-        name = self._add(parameters)
+        name = self._add(parameters, self._trackers)
         self._first[name] = range(0) if in_order else first
         return name
 
@@ -207,6 +210,19 @@ class Swarm:
         """Nobody else is at these pieces any more: ask peers for them."""
         first = self._first.get(name, range(0))
         self._handles[name].prioritize_pieces([(piece, _TOP if piece in first else _USUAL) for piece in pieces])
+
+    def hurry(self, name: str, pieces: Sequence[int]) -> None:
+        """Somebody waits for these pieces of a fetch, in this order: they come before all others from now on.
+
+        What another source is at (`hold_back`) is left to it.
+        """
+        handle = self._handles[name]
+        self._first[name] = range(pieces[0], pieces[-1] + 1) if pieces else range(0)
+        wanted = handle.get_piece_priorities()
+        handle.clear_piece_deadlines()
+        for order, piece in enumerate(pieces[:HURRIED]):
+            if wanted[piece]:
+                handle.set_piece_deadline(piece, order * _APART)
 
     def in_progress(self, name: str) -> frozenset[int]:
         """The pieces of a fetch that have come, or come in part, or that peers were asked for, as of this moment."""
@@ -250,7 +266,7 @@ class Swarm:
         """
         parameters = _small_parameters(torrent, path.parent, path.name)
         parameters.flags |= lt.torrent_flags.upload_mode | lt.torrent_flags.seed_mode
-        return self._add(parameters)
+        return self._add(parameters, ())
 
     def add_small_fetch(
         self,
@@ -471,12 +487,12 @@ class Swarm:
             if peer.connection_type == lt.peer_info.standard_bittorrent
         )
 
-    def _add(self, parameters: Any) -> str:
+    def _add(self, parameters: Any, trackers: Sequence[str]) -> str:
         name = str(parameters.ti.info_hashes().v2)
         if name in self._handles:
             raise UsageError(f"torrent {name} is already in this session")
         try:
-            self._handles[name] = self._session.add_torrent(parameters)
+            self._handles[name] = self._session.add_torrent(with_trackers(parameters, trackers))
         except RuntimeError as error:
             raise MalformedError(f"libtorrent refuses torrent {name} ({error})") from None
         return name
@@ -537,6 +553,8 @@ class Swarm:
         elif kind == "alerts_dropped_alert":
             yield EventsLost()
             yield from self._small.look_again()
+        elif (failed := swarm_trackers.translate(name, kind, alert)) is not None:
+            yield from failed
         elif kind == "listen_succeeded_alert":
             if "tcp" in str(alert.socket_type).lower():
                 yield ListeningOn(endpoint=format_endpoint((str(alert.address), int(alert.port))))

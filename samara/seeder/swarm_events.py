@@ -115,6 +115,14 @@ class PeerLost(SwarmEvent):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrackerFailed(SwarmEvent):
+    """A tracker didn't answer, or refused; it is asked again, ever more rarely. `reason`: what failed, or its words."""
+
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EventsLost(SwarmEvent):
     """More happened than the session's queue could hold: what is known of any torrent may be out of date."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 
+from samara.schemas.announce_urls import MAX_TRACKERS, check_announce_url
 from samara.schemas.endpoints import parse_peer
 from samara.schemas.errors import UsageError
 from samara.schemas.networks import Network
@@ -25,6 +26,9 @@ class SwarmOptions:
     only look things up, and end soon: the DHT's nodes won't remember them (BEP 43), and nobody waits for an answer of
     one that has gone. (Nodes do remember who puts an item or announces a torrent, and would wait in vain even before.)
 
+    `trackers`: announce URLs, asked for every blob's peers, and told that we are one. They are given on purpose: a
+    session without discovery asks them too.
+
     `networks`: nobody outside them is contacted or let in, if any are named. `count_blocks`: tell who brought each
     block of 16 KiB (BlockReceived), at the cost of a tenth of the processor time.
     """
@@ -33,6 +37,7 @@ class SwarmOptions:
     dht: bool = True
     dht_nodes: tuple[str, ...] = ()
     dht_read_only: bool = False
+    trackers: tuple[str, ...] = ()
     lan: bool = True
     port_mapping: bool = True
     upload_limit: int = 0
@@ -47,15 +52,19 @@ class SwarmOptions:
                 raise UsageError("not a rate", expected=f"0…{MAX_RATE} bytes per second", actual=rate)
         for node in self.dht_nodes:
             parse_peer(node)
+        for url in self.trackers:
+            check_announce_url(url)
+        if len(self.trackers) > MAX_TRACKERS:
+            raise UsageError("too many trackers", expected=f"≤ {MAX_TRACKERS}", actual=len(self.trackers))
         if self.dht_nodes and not self.dht:
             raise UsageError("DHT nodes for a session without DHT", next_step="leave out --no-dht or --dht-node")
 
     def without_discovery(self) -> SwarmOptions:
-        """The same, talking only to peers it is told of, and to the DHT only if it was told of its nodes."""
+        """The same, talking only to peers and trackers it is told of, to the DHT only if it was told of its nodes."""
         return replace(self, dht=bool(self.dht_nodes), lan=False, port_mapping=False)
 
     def within(self, networks: tuple[Network, ...]) -> SwarmOptions:
-        """The same, in contact with nobody outside these networks.
+        """The same, in contact with nobody outside these networks, trackers neither.
 
         No DHT and no router: both answer with addresses of others. On the LAN only if its multicast group (BEP 14) is
         among the networks.
@@ -65,4 +74,4 @@ class SwarmOptions:
 
     def mirrors_only(self) -> SwarmOptions:
         """The same, neither finding nor accepting peers."""
-        return replace(self, dht=False, dht_nodes=(), lan=False, port_mapping=False, listen=())
+        return replace(self, dht=False, dht_nodes=(), trackers=(), lan=False, port_mapping=False, listen=())

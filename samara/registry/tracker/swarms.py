@@ -66,7 +66,8 @@ class Swarm:
         """Take in, or let go, whoever called from `address` (4 or 16 bytes); (peers, peers6) for it, compact."""
         name = told.peer_id + (b"k" + told.key if told.key else b"a" + address)
         if told.event is Event.STOPPED:
-            self._stop(name, kind, random)
+            if (gone := self._peers.get(name)) is not None:  # from the torrent, by whichever infohash it says so
+                self._drop(gone)
             return b"", b""
         peer = self._peers.pop(name, None)
         if peer is None:
@@ -97,16 +98,6 @@ class Swarm:
         self._drop(next(iter(self._peers.values())))
 
     # -- who is in it ----------------------------------------------------------------------------------------------
-
-    def _stop(self, name: bytes, kind: Kind, random: Random) -> None:
-        peer = self._peers.get(name)
-        if peer is None:
-            return
-        kinds = peer.kinds & ~kind
-        if kinds:  # it is still here by its other infohash, until it stops there too
-            self._become(peer, kinds, peer.is_whole, random)
-        else:
-            self._drop(peer)
 
     def _drop(self, peer: _Peer) -> None:
         del self._peers[peer.name]

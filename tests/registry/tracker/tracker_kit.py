@@ -5,14 +5,22 @@ from __future__ import annotations
 import hashlib
 import socket
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from urllib.parse import quote
 
+from samara.registry.home import Home
+from samara.registry.index import Index
+from samara.registry.service.app import create_app
+from samara.registry.service.server import RunningServer
+from samara.registry.service.service import Service
+from samara.registry.service.settings import Settings
 from samara.registry.tracker import Rules, Tracker
 from samara.registry.tracker.values import Announce, Event, Torrent
-from samara.schemas.bittorrent import bdecode
+from samara.schemas.bittorrent import bdecode, parse_blob_torrent
 
 
 def torrent(number: int = 0) -> Torrent:
@@ -76,6 +84,28 @@ def endpoints(compact: bytes, width: int = 6) -> list[tuple[bytes, int]]:
     assert len(compact) % width == 0
     rows = [compact[at : at + width] for at in range(0, len(compact), width)]
     return [(row[:-2], int.from_bytes(row[-2:], "big")) for row in rows]
+
+
+@contextmanager
+def tracking(folder: Path, *torrents: Torrent, rules: Rules | None = None) -> Iterator[tuple[Service, str]]:
+    """A registry's server whose tracker has these torrents: (its service, announce URL)."""
+    home = Home(folder)
+    with Index.open(home) as index:
+        settings = Settings(origin="http://127.0.0.1:1")
+        service = Service(home=home, index=index, settings=settings, tracker=tracker(*torrents, rules=rules))
+        with RunningServer(create_app(service)) as server:
+            yield service, f"{server.url}/announce"
+
+
+def announced(service: Service, outcome: str = "listed") -> int:
+    """Announces that ended so, so far."""
+    return int(service.metrics.registry.get_sample_value("samara_announces_total", {"outcome": outcome}) or 0)
+
+
+def torrent_of(data: bytes, b3: str) -> Torrent:
+    """A .torrent as a tracker knows it."""
+    parsed = parse_blob_torrent(data)
+    return Torrent(b3=b3, v1=bytes.fromhex(parsed.v1), v2=bytes.fromhex(parsed.v2))
 
 
 @dataclass(frozen=True, kw_only=True)
