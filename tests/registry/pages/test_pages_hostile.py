@@ -100,7 +100,9 @@ def test_its_file_names_are_quoted_for_the_shell(shown: Shown, tmp_path: Path) -
     for name in ("curl", "b3sum"):
         (tmp_path / name).chmod(0o755)
     (tmp_path / "evil").write_bytes(b"evil")
-    for one in commands(owner, release, file, origin="https://x.example/$(touch pwned)", is_current=True):
+    for one in commands(
+        owner, release, file, origin="https://x.example/$(touch pwned)", is_current=True, is_given=True
+    ):
         assert shlex.split(one.text)
         if one.name.startswith("With curl"):
             subprocess.run(

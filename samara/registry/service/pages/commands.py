@@ -35,10 +35,11 @@ def alias(owner: Owner) -> str:
 
 
 def commands(
-    owner: Owner, release: Release, main: ReleaseFile, *, origin: str, is_current: bool
+    owner: Owner, release: Release, main: ReleaseFile, *, origin: str, is_current: bool, is_given: bool
 ) -> tuple[Command, ...]:
-    """How to get a release: by samara, and by clients that people have already. `main`: the file for one-file clients;
-    `origin`: how this registry is addressed; `is_current`: whether its tag means this very release.
+    """How to get a release: by samara, and by clients that people have already. `main`: the file for one-file clients,
+    `is_given`: whether this registry gives it out; `origin`: how this registry is addressed; `is_current`: whether its
+    tag means this very release.
     """
     where = f":{release.tag}" if is_current else f"@{release.digest}"
     revision = release.tag if is_current else b3_hex(release.digest)[:40]
@@ -48,7 +49,7 @@ def commands(
     file = main.path.rsplit("/", 1)[-1]
     target = shlex.quote(f"./{file}")
     url = f"{origin}/v1/blobs/{main.b3_hex}/{quote(file, safe='')}"
-    return (
+    found = (
         trust(owner),
         Command(
             name="Pull with samara",
@@ -68,3 +69,4 @@ def commands(
             ),
         ),
     )
+    return found if is_given else found[:2]

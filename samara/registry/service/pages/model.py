@@ -170,7 +170,12 @@ def _page(
         summary=summary(sharing.blocks, version=previous.version if previous else None),
         swarm=swarm(service, release),
         commands=commands.commands(
-            owner, release, main, origin=service.settings.origin, is_current=shown.is_current
+            owner,
+            release,
+            main,
+            origin=service.settings.origin,
+            is_current=shown.is_current,
+            is_given=main_line.is_given,
         ),
         magnet_qr=qr_code(main_line.magnet) if main_line.magnet else None,
         trust_qr=qr_code(identity_uri(owner.identity).upper()),

@@ -20,11 +20,13 @@ _DAY = 86_400
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileLine:
     """A file: `here`: when its bytes on this machine were last verified (UTC epoch seconds), None if they aren't here;
-    `magnet`: None for a file that travels inside the manifest.
+    `is_given`: whether a release that is listed has it, so that the registry gives it out; `magnet`: None for a file
+    that travels inside the manifest.
     """
 
     file: ReleaseFile
     here: float | None
+    is_given: bool
     magnet: str | None
 
     @property
@@ -64,7 +66,12 @@ def file_line(service: Service, release: Release, file: ReleaseFile, release_v2:
     place = whole_copy(blob) if blob is not None else None
     if place is not None:
         here = place.verified_at
-    return FileLine(file=file, here=here, magnet=file.magnet_of(manifest=release.digest, release=release_v2))
+    return FileLine(
+        file=file,
+        here=here,
+        is_given=service.listings.published_blob(file.b3) is not None,
+        magnet=file.magnet_of(manifest=release.digest, release=release_v2),
+    )
 
 
 def swarm(service: Service, release: Release) -> Swarm | None:
