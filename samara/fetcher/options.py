@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from samara.fetcher.transfer import CHECKPOINT_SECONDS
+from samara.registry.registries import tracker
 from samara.schemas.networks import Network, NetworkPolicy
 from samara.seeder.swarm_options import SwarmOptions
 
@@ -67,8 +68,10 @@ class PullOptions:
         """How the swarm session of this pull behaves."""
         if not self.peer_to_peer:
             return self.swarm.mirrors_only()
-        options = replace(self.swarm, download_limit=self.limit or self.swarm.download_limit)
-        # TRACKERS
+        trackers = dict.fromkeys((*self.swarm.trackers, *map(tracker, self.registries)))
+        options = replace(
+            self.swarm, download_limit=self.limit or self.swarm.download_limit, trackers=tuple(trackers)
+        )  # fmt: skip
         return options.within(self.networks) if self.networks else options
 
     @property
@@ -79,4 +82,5 @@ class PullOptions:
     @property
     def discovery(self) -> bool:
         """Whether peers can be found without being told."""
-        return self.peer_to_peer and (self.session_options.dht or self.session_options.lan)
+        options = self.session_options
+        return self.peer_to_peer and (options.dht or options.lan or bool(options.trackers))
