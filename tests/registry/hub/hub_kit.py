@@ -4,6 +4,7 @@ nothing else. No test in here.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -53,9 +54,12 @@ class Asked:
 
 
 class Recorder:
-    """The application with a record of what was asked."""
+    """The application with a record of what was asked. `between`: called, in a thread, with each request whose answer
+    is made, before it is sent.
+    """
 
     def __init__(self, app: Any) -> None:
+        self.between: Callable[[Asked], None] | None = None
         self._app = app
         self._lock = threading.Lock()
         self._asked: list[Asked] = []
@@ -79,6 +83,8 @@ class Recorder:
                 )
                 with self._lock:
                     self._asked.append(asked)
+                if self.between is not None:
+                    await asyncio.to_thread(self.between, asked)
             await send(message)
 
         await self._app(scope, receive, note)
