@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diff": ("samara.cli.diff", "Show what changed between two releases."),
     "trust": ("samara.cli.trust", "Pin, list and remove publishers' identities."),
     "seed": ("samara.cli.seed", "Give every whole blob here to its swarm."),
+    "serve": ("samara.cli.serve", "Run a registry: catalogue, API, tracker, the Hub's clients."),
     "pull": ("samara.cli.pull", "Get a release, resuming what is already here."),
     "pause": ("samara.cli.pause", "Hold up pulls until samara resume."),
     "resume": ("samara.cli.resume", "Let paused pulls go on."),

@@ -37,11 +37,17 @@ class RunningServer:
     """`app` at `listen` (host, port; port 0: any free one). A context manager: serves while it is entered."""
 
     def __init__(
-        self, app: Any, listen: tuple[str, int] = ("127.0.0.1", 0), *, limits: WireLimits | None = None
-    ) -> None:  # fmt: skip
-        """Opens nothing yet."""
+        self,
+        app: Any,
+        listen: tuple[str, int] = ("127.0.0.1", 0),
+        *,
+        sock: socket.socket | None = None,
+        limits: WireLimits | None = None,
+    ) -> None:
+        """Opens nothing yet. `sock`: what `listening_socket(listen)` gave, where it was needed before."""
         self._app = app
         self._listen = listen
+        self._sock = sock
         self.limits = limits or WireLimits()
         self._threads: ThreadPoolExecutor | None = None
         self._server: _Server | None = None
@@ -68,7 +74,7 @@ class RunningServer:
 
     def start(self) -> None:
         """Listen and serve; returns when connections are accepted. Raises NetworkError or UsageError."""
-        sock = listening_socket(self._listen)
+        sock = self._sock or listening_socket(self._listen)
         self.address = (self._listen[0], sock.getsockname()[1])
         self._threads = ThreadPoolExecutor(SENDERS, thread_name_prefix="samara-send")
         self._server = _Server(self._app, Wire(self.limits, self._threads))

@@ -1,0 +1,246 @@
+"""`samara serve`: the registry as an HTTP service, until told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from samara.cli.common import command as common_command
+from samara.cli.common import screen
+from samara.cli.signals import stop_on_signals
+from samara.registry.home import Home
+from samara.schemas.endpoints import format_endpoint, parse_endpoint
+from samara.schemas.errors import ExitCode, UsageError
+from samara.schemas.namespace_claim import check_origin
+from samara.schemas.networks import Network, NetworkPolicy, parse_networks
+from samara.schemas.references import is_identity, is_name
+from samara.schemas.sizes import parse_size
+
+if TYPE_CHECKING:
+    from samara.cli.serving import ServePlan
+    from samara.fetcher.providing import ProvideOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+DEFAULT_LISTEN = "127.0.0.1:8642"
+PACKAGES = frozenset({"fastapi", "starlette", "uvicorn", "httptools", "jinja2", "prometheus_client", "segno"})
+
+
+def _option(*names: str, **settings: Any) -> Callable[[F], F]:
+    """An option that SAMARA_SERVE_… sets too."""
+    told = names[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, envvar=f"SAMARA_SERVE_{told}", show_envvar=True, **settings)
+
+
+@common_command(
+    "serve",
+    examples=(
+        "samara serve\n"
+        "samara serve --listen 0.0.0.0:8642 --public --origin http://models.example.lan:8642\n"
+        "samara serve --origin https://models.example.org --behind 127.0.0.1/32 --mirror --quota 500G"
+    ),
+    exits=(ExitCode.NETWORK, ExitCode.STORE, ExitCode.DISK_FULL),
+)
+@_option("--listen", metavar="HOST:PORT", default=DEFAULT_LISTEN, show_default=True, help="Where to answer.")
+@_option("--public", is_flag=True, help="Allow --listen on an address that other machines reach.")
+@_option("--origin", metavar="URL", help="How clients address this registry; names are claimed for it alone.")
+@_option("--title", metavar="TEXT", default="Samara registry", help="Its name, for people.")
+@_option(
+    "--claims", type=click.Choice(["open", "listed"]), default="open", show_default=True,
+    help="Who gets a name: whoever claims it first, or only --namespace.",
+)  # fmt: skip
+@_option(
+    "--namespace", "namespaces", multiple=True, metavar="NAME=IDENTITY", help="Whose a name is; repeatable."
+)  # fmt: skip
+@_option("--read-only", is_flag=True, help="Take no publications.")
+@_option("--private-mirrors", is_flag=True, help="Mirrors in manifests may lie in private networks.")
+@_option("--mirror", is_flag=True, help="Pull every listed blob from its swarm, keep, serve and seed it.")
+@_option("--pull-through", is_flag=True, help="Pull a blob that isn't here when it is asked for.")
+@_option("--quota", metavar="SIZE", help="What --mirror and --pull-through may keep, e.g. 500G.")
+@_option(
+    "--swarm-listen", multiple=True, metavar="HOST:PORT", help="Accept peers of the swarms here; repeatable."
+)  # fmt: skip
+@_option("--no-discovery", is_flag=True, help="No DHT, LAN or UPnP: only this registry's own tracker, and mirrors.")
+@_option(
+    "--dht-node", "dht_nodes", multiple=True, metavar="HOST:PORT", help="Join the DHT of this node; repeatable."
+)  # fmt: skip
+@_option("--up", metavar="RATE", help="Cap what is given to swarms, e.g. 2M (bytes per second).")
+@_option("--down", metavar="RATE", help="Cap what is fetched, e.g. 2M (bytes per second).")
+@_option("--accel", metavar="PATH", help="Let the web server in front send files: its location for SAMARA_HOME/blobs.")
+@_option(
+    "--behind", multiple=True, metavar="NETWORK",
+    help="Web servers in front, whose X-Forwarded-For is believed; repeatable.",
+)  # fmt: skip
+@_option("--metrics-for", multiple=True, metavar="NETWORK", help="Who may read /metrics beside this machine.")
+@_option("--announce-interval", type=click.IntRange(1, 1440), default=30, show_default=True, metavar="MINUTES")
+@_option("--reads", type=click.IntRange(0), metavar="N", help="Requests of one address a minute; 0: no limit.")
+@_option("--connections", type=click.IntRange(1), metavar="N", help="Connections at a time.")
+@_option(
+    "--log", type=click.Choice(["text", "json", "off"]), default="text", show_default=True,
+    help="One line on stderr for each request.",
+)  # fmt: skip
+def command(**told: Any) -> None:
+    """Serve what is published here and what publishers push: catalogue, API, tracker, the Hub's clients.
+
+    With a publisher's own SAMARA_HOME, what it publishes is listed by itself and its bytes are served from where they
+    lie. Runs until Ctrl-C or SIGTERM; answers under way are finished first. Speaks plain HTTP: for the internet, put a
+    web server with TLS in front (--behind).
+    """
+    home = Home.find()
+    try:
+        plan = plan_of(**told)
+        from samara.cli.serving import serve_until
+        from samara.registry.service import app as _app  # noqa: F401  (all that is needed is there)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in PACKAGES:
+            raise
+        raise UsageError(
+            f"samara serve needs packages that aren't installed ({error.name})",
+            next_step='pip install "samara[serve]"',
+        ) from None
+    with stop_on_signals() as stop:
+        url = serve_until(stop, home, plan, on_event=screen.hear)
+    screen.result({"served": url}, "")
+
+
+def plan_of(**told: Any) -> ServePlan:
+    """The options as values. Raises UsageError."""
+    from samara.cli.serving import ServePlan
+    from samara.registry.service.logs import LogFormat
+    from samara.registry.service.settings import Claims, Rates, Settings
+    from samara.registry.service.wire_limits import WireLimits
+    from samara.registry.tracker import Rules
+
+    listen = parse_endpoint(told["listen"])
+    _check_public(listen[0], public=told["public"])
+    origin = origin_of(told["origin"], listen)
+    behind = _networks(told["behind"])
+    minutes: int = told["announce_interval"]
+    reads = Rates().reads if told["reads"] is None else told["reads"]
+    return ServePlan(
+        listen=listen,
+        settings=Settings(
+            origin=origin,
+            title=told["title"],
+            claims=Claims(told["claims"]),
+            namespaces=dict(_namespace(text) for text in told["namespaces"]),
+            policy=NetworkPolicy(private=told["private_mirrors"]),
+            proxies=behind,
+            watchers=_networks(told["metrics_for"]),
+            rates=Rates(reads=reads),
+            accel=_accel(told["accel"], behind=behind),
+            accepts_publishes=not told["read_only"],
+        ),
+        limits=WireLimits(trusted=behind, connections=_connections(told["connections"])),
+        log=LogFormat(told["log"]),
+        rules=Rules(interval=60 * minutes, min_interval=max(30, 60 * minutes // 6)),
+        provide=_provide(told, origin),
+    )
+
+
+def origin_of(told: str | None, listen: tuple[str, int]) -> str:
+    """The registry's address for clients: what the operator says, or where it listens."""
+    if told:
+        return check_origin(told)
+    host, port = listen
+    if host in {"0.0.0.0", "::", ""} or port == 0:  # noqa: S104  (compared, not bound)
+        raise UsageError(
+            "clients can't address this registry by where it listens", actual=format_endpoint(listen),
+            next_step="say how they do: --origin http://models.example.lan:8642",
+        )  # fmt: skip
+    return check_origin(f"http://{format_endpoint(listen)}")
+
+
+def _check_public(host: str, *, public: bool) -> None:
+    try:
+        is_loopback = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_loopback = False
+    if not is_loopback and not public:
+        raise UsageError(
+            f"{host} can be reached from other machines",
+            next_step="if that is meant, add --public; else listen on 127.0.0.1",
+        )
+
+
+def _namespace(text: str) -> tuple[str, str]:
+    name, _, identity = text.partition("=")
+    if not is_name(name) or not is_identity(identity):
+        raise UsageError("not a namespace", expected="NAME=IDENTITY", actual=repr(text[:120]))
+    return name, identity
+
+
+def _networks(texts: tuple[str, ...]) -> tuple[Network, ...]:
+    return tuple(network for text in texts for network in parse_networks(text))
+
+
+def _accel(path: str | None, *, behind: tuple[Network, ...]) -> str | None:
+    if path is None:
+        return None
+    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+        raise UsageError("not a location of a web server", expected="/samara-files/", actual=repr(path[:80]))
+    if not behind:
+        raise UsageError(
+            "--accel is for web servers in front, and none is named", next_step="add --behind 127.0.0.1/32"
+        )
+    return path
+
+
+def _connections(told: int | None) -> int:
+    """As many as asked for, or as fit under the number of files that may be open, which is raised as far as it goes."""
+    from samara.registry.service.wire_limits import WireLimits
+
+    wanted = told or WireLimits().connections
+    try:
+        import resource
+    except ImportError:  # Windows has no such bound
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * wanted + 512  # a connection and a file each, and everybody else's
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = wanted if soft == resource.RLIM_INFINITY else max(16, (soft - 512) // 2)
+    if told is not None and room < told:
+        raise UsageError(
+            f"{told} connections need more open files than this process may have", expected=f"≤ {room}",
+            next_step="raise the limit (ulimit -n, LimitNOFILE=) or ask for fewer",
+        )  # fmt: skip
+    return min(wanted, room)
+
+
+def _provide(told: dict[str, Any], origin: str) -> ProvideOptions | None:
+    if not told["mirror"] and not told["pull_through"]:
+        _refuse_fetching(told)
+        return None
+    from samara.cli.network import swarm_options
+    from samara.fetcher.options import PullOptions
+    from samara.fetcher.providing import ProvideOptions
+
+    swarm = swarm_options(
+        listen=told["swarm_listen"],
+        no_discovery=told["no_discovery"],
+        no_dht=False,
+        dht_nodes=told["dht_nodes"],
+        no_lan=False,
+        no_upnp=False,
+        up=told["up"],
+        down=told["down"],
+        small=False,
+    )
+    return ProvideOptions(
+        pull=PullOptions(swarm=swarm, private_mirrors=told["private_mirrors"]),
+        mirror=told["mirror"],
+        pull_through=told["pull_through"],
+        quota=None if told["quota"] is None else parse_size(told["quota"]),
+        origin=origin,
+    )
+
+
+def _refuse_fetching(told: dict[str, Any]) -> None:
+    for name in ("quota", "swarm_listen", "dht_nodes", "up", "down", "no_discovery"):
+        if told[name]:
+            shown = {"dht_nodes": "dht-node"}.get(name, name).replace("_", "-")
+            raise UsageError(f"--{shown} is about what is fetched, and nothing is", next_step="add --mirror")
