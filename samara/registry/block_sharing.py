@@ -26,11 +26,11 @@ _PLACES = 16  # of one digest that are looked at
 _PLACES_OF = sa.text(f"""
 WITH asked(digest) AS (VALUES {", ".join(f"(:d{number})" for number in range(_AT_ONCE))})
 SELECT asked.digest, (
-    SELECT some.blob_id
-    FROM (SELECT blob_id FROM blocks WHERE blocks.digest = asked.digest LIMIT {_PLACES}) AS some
+    SELECT place.blob_id
+    FROM (SELECT blob_id FROM blocks WHERE blocks.digest = asked.digest LIMIT {_PLACES}) AS place
     WHERE EXISTS (
         SELECT 1 FROM files JOIN listings ON listings.release_id = files.release_id
-        WHERE files.blob_id = some.blob_id AND listings.retracted IS NULL AND listings.model_id <> :own
+        WHERE files.blob_id = place.blob_id AND listings.retracted IS NULL AND listings.model_id <> :own
     )
     LIMIT 1
 ) FROM asked
