@@ -11,16 +11,16 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.trust.catalog_client import CatalogState
-from samara.registry.trust.catalogs import refresh_due
 from samara.registry.trust.identity import ROOT_V1_NAME
 from samara.registry.trust.keys import AskPassphrase, SecretKey
 from samara.registry.trust.known import KnownCatalogs
-from samara.registry.trust.own_catalog import nothing, own_catalog, update_catalog
+from samara.registry.trust.own_catalog import renew_catalog
 from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.publishers import ONLINE_ROLES, Publisher, list_publishers, load_publisher
 from samara.schemas.bittorrent import MAX_SMALL_FILE, small_torrent
@@ -186,11 +186,8 @@ class Announcements:
         """Sign catalogs again that are past half of their time."""
         for publisher in self._publishers():
             try:
-                state = own_catalog(publisher)
-                if state is None or not refresh_due(state.catalog, now):
-                    continue
-                update_catalog(self._home, publisher, nothing, signers=self._online(publisher), now=now)
-                self._on_event(Note(message=f"signed the catalog of {publisher.name} again"))
+                if renew_catalog(self._home, publisher, partial(self._online, publisher), now=now):
+                    self._on_event(Note(message=f"signed the catalog of {publisher.name} again"))
             except SamaraError as problem:
                 self._complain(f"the catalog of {publisher.name} could not be signed again: {problem}")
 

@@ -18,6 +18,7 @@ from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.publications.accept import Accepted, Rules, accept
 from samara.registry.publications.claims import ClaimRules
+from samara.registry.publications.own import list_own, renew_own
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.trust.catalogs import signed_digest
 from samara.registry.trust.keys import new_key
@@ -25,6 +26,7 @@ from samara.registry.trust.own_catalog import nothing, retraction, tagging, upda
 from samara.schemas.bittorrent import bdecode, bencode
 from samara.schemas.digests import b3
 from samara.schemas.errors import MalformedError
+from samara.schemas.events import Event, Note
 from samara.schemas.networks import NetworkPolicy
 from samara.schemas.publication import Publication, pack_publication, unpack_publication
 from samara.seeder.publish import Description
@@ -516,3 +518,18 @@ def test_signing_again_lists_nothing_anew(tmp_path: Path, index: Index) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def test_a_publishers_own_registry_signs_its_catalog_again_in_time(tmp_path: Path, index: Index) -> None:
+    acme = author(tmp_path / "acme", "acme")
+    acme.publish("tiny:v", [random_file(tmp_path / "a.bin", 200_000, seed=1)])
+    said: list[Event] = []
+    with Index.open(acme.home) as own:
+        list_own(acme.home, own, now=_now())
+        renew_own(acme.home, ask=None, now=_now() + timedelta(days=1), on_event=said.append)
+        assert said == []
+        later = _now() + timedelta(days=20)
+        renew_own(acme.home, ask=None, now=later, on_event=said.append)
+        assert [type(one) for one in said] == [Note]
+        (done,) = list_own(acme.home, own, now=later)
+        assert (done.timestamp_version, done.names) == (2, ("acme",))

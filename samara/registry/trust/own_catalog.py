@@ -14,7 +14,7 @@ from pathlib import Path
 from samara.registry.durable import write_durably
 from samara.registry.home import Home
 from samara.registry.trust.catalog_client import CatalogState
-from samara.registry.trust.catalogs import read_catalog, read_own, signed_digest, write_catalog
+from samara.registry.trust.catalogs import read_catalog, read_own, refresh_due, signed_digest, write_catalog
 from samara.registry.trust.files import locked, read_small, sweep_leftovers
 from samara.registry.trust.keys import SecretKey
 from samara.registry.trust.publishers import CATALOG_FILE, Publisher, load_publisher
@@ -80,6 +80,20 @@ def update_catalog(
             bundle=bundle,
             chain=publisher.chain,
         )
+
+
+def renew_catalog(
+    home: Home, publisher: Publisher, signers: Callable[[], Sequence[SecretKey]], *, now: datetime
+) -> bool:
+    """Sign the catalog again if it is past half of its time; whether that was so. `signers` is called only then.
+
+    Raises what `update_catalog` and `signers` raise.
+    """
+    state = own_catalog(publisher)
+    if state is None or not refresh_due(state.catalog, now):
+        return False
+    update_catalog(home, publisher, nothing, signers=signers(), now=now)
+    return True
 
 
 def adopt_catalog(home: Home, publisher: Publisher, state: CatalogState) -> None:
