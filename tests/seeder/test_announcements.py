@@ -121,7 +121,7 @@ def test_a_beacon_that_cannot_be_opened_is_said_and_the_rest_told(tmp_path: Path
 def test_a_catalog_past_half_of_its_time_is_signed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     published = one_blob(tmp_path, MIB)
     before = bundle_of(published)
-    monkeypatch.setattr("samara.seeder.announcements.refresh_due", lambda _catalog, _now: True)
+    monkeypatch.setattr("samara.registry.trust.own_catalog.refresh_due", lambda _catalog, _now: True)
     heard: list[Event] = []
     with Index.open(published.home) as index:
         Announcements(published.home, index, ask=None, on_event=heard.append)()
