@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from samara.cli.passphrase import told_passphrase
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.publications.own import Seen, list_own
+from samara.registry.publications.own import Seen, list_own, renew_own
 from samara.schemas.errors import NetworkError, SamaraError
 from samara.schemas.events import Note, OnEvent, Warned
 
@@ -87,12 +87,8 @@ class OwnPublications:
     def _refresh(self) -> None:
         if time.monotonic() < self._refresh_at:
             return
-        from samara.seeder.announcements import Announcements
-
         self._refresh_at = time.monotonic() + REFRESH_EVERY
-        Announcements(
-            self.home, self.index, ask=told_passphrase, ask_later=told_passphrase, on_event=self.on_event
-        )()  # fmt: skip
+        renew_own(self.home, ask=told_passphrase, now=datetime.now(UTC), on_event=self.on_event)
 
 
 @contextlib.contextmanager
