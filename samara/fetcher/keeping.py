@@ -168,6 +168,9 @@ class Keeping:
                 self._asked.pop(b3, None)
             if gone or self._asked:
                 self._save_asked()
+            for b3 in self._kept:
+                if b3 not in self._coming and self._home.blob(b3_hex(b3)).exists():
+                    self._sweep_partial(b3)
             quota = self._room.quota
             if quota is not None and (over := self._charged() - quota) > 0:
                 facts = self._facts(self._index.listings.listed_blobs())
@@ -244,6 +247,15 @@ class Keeping:
         self.evicted += 1
         self.evicted_bytes += fact.bytes
         self._on_event(Note(message=f"removed {fact.b3} ({fact.bytes:,} bytes): {why}"))
+
+    def _sweep_partial(self, b3: str) -> None:
+        """What a process leaves that was killed after the blob got its name."""
+        partial = Partial(self._home, b3_hex(b3))
+        if partial.folder.exists() and not partial.data.exists():
+            with partial.locked(on_wait=lambda: None, give_up=lambda: True) as ours:
+                if ours:
+                    self._index.end_partial(b3)
+                    partial.remove()
 
     def _exists(self, b3: str) -> bool:
         return self._home.blob(b3_hex(b3)).exists() or Partial(self._home, b3_hex(b3)).folder.exists()

@@ -8,12 +8,11 @@ import sqlite3
 import threading
 import time
 import zlib
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from support.pulls import options, pulled
-from support.registries import asking, list_shelf, mirroring, provided, pulling_through, registry_home
+from support.registries import asking, list_shelf, mirroring, provided, pulling_through, registry_home, withdraw
 from support.swarms import seeding
 from support.world import MIB, NOW, Shelf, one_blob, random_file, shelf, trusting_home
 
@@ -23,7 +22,6 @@ from samara.fetcher.kept import NAME
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.listings import SwarmSample
-from samara.registry.trust.own_catalog import retraction, update_catalog
 from samara.registry.trust.pins import TrustFolder
 from samara.schemas.errors import DiskFullError, StoreError, UsageError
 
@@ -146,7 +144,7 @@ def test_the_withdrawn_go_first_then_the_unlisted_then_who_was_not_asked_for(tmp
             bring(old[name])
         with provided(home, index, pulling_through(asking()), clock=lambda: now[0] + 20_000) as registry:
             registry.providing.touch(old["warm"].only.b3)
-        _withdraw(index, old["withdrawn"])
+        withdraw(index, old["withdrawn"])
         _replace(index, old["unlisted"], tmp_path)
         for published, gone in zip(new, ("withdrawn", "unlisted", "cold"), strict=True):
             before = {name for name in OLD if is_here(home, old[name])}
@@ -281,14 +279,6 @@ def test_rm_and_prune_leave_what_is_listed_alone(tmp_path: Path) -> None:
         assert remove(home, [reference]).freed >= SIZE
         assert index.release_by_digest(published.release.digest) is None
         assert index.listings.metadata(published.publisher.identity) is not None
-
-
-def _withdraw(index: Index, published: Shelf) -> None:
-    """As `samara retract` and `samara push` do."""
-    change = retraction(published.release.model, published.release.tag, "wrong weights")
-    keys = published.publisher.online_keys(None)
-    update_catalog(published.home, published.publisher, change, signers=keys, now=datetime.now(UTC))
-    list_shelf(index, published)
 
 
 def _replace(index: Index, published: Shelf, root: Path) -> None:

@@ -19,7 +19,7 @@ from samara.registry.index import Index
 from samara.registry.publications.accept import Rules, accept
 from samara.registry.publications.claims import ClaimRules
 from samara.registry.service.ports import KeepStatus
-from samara.registry.trust.own_catalog import own_catalog
+from samara.registry.trust.own_catalog import own_catalog, retraction, update_catalog
 from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.events import Event, Listening
 from samara.schemas.networks import NetworkPolicy
@@ -44,6 +44,14 @@ def list_shelf(index: Index, published: Shelf) -> None:
             assert stored is not None
             bundles.append(ReleaseBundle(roots=(), envelope=stored.envelope, torrents=stored.torrents))
     accept(index, Publication(metadata=state.bundle, releases=tuple(bundles)), TAKES_ALL, now=datetime.now(UTC))
+
+
+def withdraw(index: Index, published: Shelf) -> None:
+    """Its publisher takes the release back, as `samara retract` and `samara push` do."""
+    change = retraction(published.release.model, published.release.tag, "wrong weights")
+    keys = published.publisher.online_keys(None)
+    update_catalog(published.home, published.publisher, change, signers=keys, now=datetime.now(UTC))
+    list_shelf(index, published)
 
 
 def asking(*peers: tuple[str, int], down: int = 0, give_up_after: float = 20.0, **changes: object) -> PullOptions:
@@ -113,10 +121,21 @@ def registry_home(folder: Path, *published: Shelf) -> Iterator[tuple[Home, Index
 
 @contextmanager
 def provided(
-    home: Home, index: Index, options: ProvideOptions, **more: object
-) -> Iterator[Provided]:  # fmt: skip
-    """Its fetching, for as long as the block lasts."""
+    home: Home,
+    index: Index,
+    options: ProvideOptions,
+    *,
+    also: Callable[[Event], None] | None = None,
+    **more: object,
+) -> Iterator[Provided]:
+    """Its fetching, for as long as the block lasts. `also`: is told of every event too."""
     events: list[Event] = []
-    providing = Providing(home, index, options, on_event=events.append, **more)  # type: ignore[arg-type]
+
+    def hear(event: Event) -> None:
+        events.append(event)
+        if also is not None:
+            also(event)
+
+    providing = Providing(home, index, options, on_event=hear, **more)  # type: ignore[arg-type]
     with providing:
         yield Provided(home, index, providing, events)
