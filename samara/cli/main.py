@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("samara.cli.verify", "Read every block of a release or file again."),
     "repair": ("samara.cli.repair", "Replace what is wrong in a release's files."),
     "audit": ("samara.cli.audit", "Check signatures, index, blocks and leftovers of the whole store."),
+    "db": ("samara.cli.db", "Look after the index's database: status, upgrade, backup."),
 }
 
 

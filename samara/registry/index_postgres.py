@@ -77,6 +77,8 @@ class PostgresDatabase(Database):
         if code is None:
             if isinstance(error, exc.DataError) and "NUL" in why:
                 return UsageError("a text with a zero byte can't be recorded or looked for", next_step="leave it out")
+            if isinstance(error, exc.ProgrammingError) and error.statement is None:  # an option that libpq doesn't know
+                return UsageError(f"{ENV_DATABASE} can't be used ({why})", expected=EXAMPLE)
             return self._gone(why) if isinstance(error, (exc.OperationalError, exc.InterfaceError)) else None
         if code == "22001":
             return UsageError(f"a text is too long for the index ({why})", next_step="shorten it")
@@ -106,7 +108,7 @@ class PostgresDatabase(Database):
     def _gone(self, why: str) -> StoreError:
         return StoreError(
             f"can't use the index {self.name} ({why})",
-            next_step=f"check that the database runs, and {ENV_DATABASE}; nothing that was recorded is lost",
+            next_step=f"check that the database runs, and {ENV_DATABASE}",
         )
 
     def _damaged(self, why: str) -> StoreError:

@@ -1,4 +1,6 @@
-"""The index: real SQLite files, several of them open at once, some of them locked, full, read-only or damaged."""
+"""The index: what it keeps, in SQLite and in PostgreSQL; real SQLite files, several of them open at once, some of them
+locked, full, read-only or damaged. What is PostgreSQL's own: test_postgres_index.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,14 @@ BLOB = b3(WEIGHTS)
 STAMP = Stamp(size=len(WEIGHTS), mtime_ns=2**62, inode=2**62 + 1, device=2**62 + 2)
 
 
+on_both = pytest.mark.parametrize("home", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    """With an SQLite file, and for tests that are `on_both` also with a PostgreSQL database."""
+    is_postgres = getattr(request, "param", "sqlite") == "postgresql"
+    return Home(tmp_path / "home", request.getfixturevalue("postgres_url") if is_postgres else None)
 
 
 @pytest.fixture
@@ -55,6 +62,7 @@ def refused(home: Home, *, lock_wait: float = 0.0) -> SamaraError:
     return caught.value
 
 
+@on_both
 class TestReleases:
     def test_a_release_comes_back_byte_for_byte(self, index: Index) -> None:
         made = signed()
@@ -153,6 +161,7 @@ class TestReleases:
         assert len(index.releases()[0].torrents) == 1
 
 
+@on_both
 class TestWhatARepeatedReleaseBrings:
     OLD, NEW = Signature(keyid="01" * 32, sig=b"old"), Signature(keyid="02" * 32, sig=b"new")
 
@@ -198,6 +207,7 @@ class TestWhatARepeatedReleaseBrings:
         assert blob.torrents == (liar.torrents[BLOB], honest.torrents[BLOB])
 
 
+@on_both
 class TestLocations:
     def test_a_location_comes_back_with_its_stamp(self, filled: Index, tmp_path: Path) -> None:
         path = tmp_path / "Ünï côdé" / "model.gguf"
@@ -241,6 +251,7 @@ class TestLocations:
             filled.location_at(path)
 
 
+@on_both
 class TestPartials:
     def test_a_transfer_is_noted_once_until_it_ends(self, filled: Index) -> None:
         filled.start_partial(BLOB, signed().digest, now=1.0)
@@ -473,6 +484,7 @@ class TestLocks:
             writer.join(timeout=30)
         assert index.counts().releases == 1
 
+    @on_both
     def test_several_threads_may_write_at_once(self, index: Index) -> None:
         made = [signed(model=f"m{number}") for number in range(8)]
         writers = [threading.Thread(target=one.add_to, args=(index,)) for one in made]

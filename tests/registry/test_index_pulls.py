@@ -27,9 +27,14 @@ RECORD = PullRecord(
 )
 
 
+on_both = pytest.mark.parametrize("home", ["sqlite", "postgresql"], indirect=True)
+
+
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return Home(tmp_path / "home")
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    """With an SQLite file, and for tests that are `on_both` also with a PostgreSQL database."""
+    is_postgres = getattr(request, "param", "sqlite") == "postgresql"
+    return Home(tmp_path / "home", request.getfixturevalue("postgres_url") if is_postgres else None)
 
 
 @pytest.fixture
@@ -46,12 +51,14 @@ def outcomes(records: tuple[PullRecord, ...]) -> list[str]:
     return [one.outcome for one in records]
 
 
+@on_both
 def test_a_record_comes_back_as_it_was_tidied(index: Index) -> None:
     assert index.pull_records(10) == ()
     index.add_pull_record(RECORD)
     assert index.pull_records(10) == (tidy(RECORD),)
 
 
+@on_both
 def test_the_newest_come_first_and_no_more_than_asked_for(index: Index) -> None:
     for number in range(5):
         index.add_pull_record(numbered(number))
@@ -59,6 +66,7 @@ def test_the_newest_come_first_and_no_more_than_asked_for(index: Index) -> None:
     assert index.pull_records(0) == ()
 
 
+@on_both
 def test_they_are_found_by_any_of_their_references_in_any_spelling(index: Index) -> None:
     index.add_pull_record(numbered(1))
     index.add_pull_record(replace(numbered(2), references=("acme/tiny:q8_0",)))
@@ -80,6 +88,7 @@ def test_the_oldest_go_when_there_are_too_many(index: Index, home: Home, monkeyp
     assert index.damage() == ()
 
 
+@on_both
 def test_the_oldest_go_when_they_are_too_large(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_pulls, "KEPT_BYTES", len(numbered(0).as_json()) * 2 + 1)
     for number in range(4):
