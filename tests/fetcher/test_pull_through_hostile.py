@@ -1,0 +1,163 @@
+"""Publishers who lie, readers who ask for too much, records that rot: no wrong byte gets to the end of anything."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.mirrors import mirror
+from support.registries import asking, list_shelf, provided, pulling_through, registry_home
+from support.swarms import seeding
+from support.world import MIB, Shelf, flip, one_blob, partial_data, random_file, shelf
+
+from samara.fetcher.coming import Coming
+from samara.fetcher.intake import Limits
+from samara.registry.index import Index
+from samara.registry.positioned import read_at
+from samara.schemas.errors import IntegrityError, NetworkError, SamaraError, StoreError
+from samara.seeder.hashing import FileHashes, hash_file
+
+SIZE = 8 * MIB
+WAIT = 30.0
+
+
+def test_who_describes_anothers_blob_wrongly_brings_nobody_to_its_end(tmp_path: Path) -> None:
+    """A stranger listed it first, with blocks and a torrent of other bytes, and gives these too."""
+    acme = one_blob(tmp_path / "acme", SIZE, seed=1)
+    evil = liar(tmp_path / "evil", acme)
+    data = acme.source.read_bytes()
+    with (
+        seeding(evil) as bad,
+        seeding(acme) as good,
+        registry_home(tmp_path / "registry", evil, acme) as (home, index),
+        provided(home, index, pulling_through(asking(bad.endpoint, good.endpoint))) as registry,
+    ):
+        assert index.listings.manifests_of(acme.only.b3)[0][1] == evil.release.digest
+        arriving = registry.bring(acme.only.b3)
+        with pytest.raises(IntegrityError, match="contradicts itself"):
+            assert arriving.wait(SIZE - 1, WAIT) < SIZE
+        assert not home.blob(acme.only.b3_hex).exists()
+        registry.until(lambda status: not status.coming)
+        threading.Event().wait(0.1)  # as long as it rests
+        arriving = registry.bring(acme.only.b3)
+        assert arriving.wait(SIZE - 1, WAIT) == SIZE
+        assert home.blob(acme.only.b3_hex).read_bytes() == data
+
+
+def test_a_catalog_in_the_index_that_was_meddled_with_brings_nothing(tmp_path: Path) -> None:
+    published = one_blob(tmp_path, SIZE)
+    with seeding(published) as seeder, registry_home(tmp_path / "registry", published) as (home, index):
+        _meddle(index)
+        with provided(home, index, pulling_through(asking(seeder.endpoint))) as registry:
+            arriving = registry.bring(published.only.b3)
+            with pytest.raises(SamaraError):
+                arriving.wait(0, WAIT)
+        assert seeder.uploaded == 0
+
+
+def test_what_rotted_in_a_half_download_is_not_handed_on(tmp_path: Path) -> None:
+    """A record claims a block as proven; since then a bit of it has turned over."""
+    published = one_blob(tmp_path, 2 * SIZE)
+    data = published.source.read_bytes()
+    with registry_home(tmp_path / "registry", published) as (home, index):
+        with (
+            seeding(published, up=6 * MIB) as seeder,
+            provided(home, index, pulling_through(asking(seeder.endpoint))) as registry,
+        ):
+            assert registry.bring(published.only.b3).wait(0, WAIT) > 0
+        flip(partial_data(home, published.only), 1000)
+        with (
+            seeding(published) as seeder,
+            provided(home, index, pulling_through(asking(seeder.endpoint))) as registry,
+        ):
+            arriving = registry.bring(published.only.b3)
+            at = 0
+            while at < arriving.size:
+                proven = arriving.wait(at, WAIT)
+                assert proven > at
+                fd = arriving.open()
+                assert read_at(fd, proven - at, at) == data[at:proven]
+                os.close(fd)
+                at = proven
+
+
+def test_only_so_many_wait_and_mirrors_of_this_registry_are_not_asked(tmp_path: Path) -> None:
+    origin = "http://127.0.0.1:1"
+    shelves = [
+        one_blob(tmp_path / f"{number}", 100_000, seed=number, mirrors=(f"{origin}/v1/blobs/x",)) for number in range(4)
+    ]
+    options = pulling_through(
+        asking(("127.0.0.1", 9), give_up_after=1.5), origin=origin, limits=Limits(for_readers=1, waiting=1)
+    )
+    with registry_home(tmp_path / "registry") as (home, index):
+        for published in shelves:
+            list_shelf(index, published)
+        with provided(home, index, options) as registry:
+            first = registry.bring(shelves[0].only.b3)
+            registry.until(lambda status: any(one.b3 == shelves[0].only.b3 for one in status.coming))
+            _until_begun(registry.providing._intake.coming, shelves[0].only.b3)
+            second = registry.bring(shelves[1].only.b3)
+            with pytest.raises(StoreError, match="too many"):
+                registry.bring(shelves[2].only.b3)
+            with pytest.raises(NetworkError) as ended:
+                first.wait(0, WAIT)
+            assert origin not in str(ended.value), "it asked itself"
+            with pytest.raises(NetworkError):
+                second.wait(0, WAIT)
+            with pytest.raises(NetworkError):  # at once: it rests
+                registry.bring(shelves[1].only.b3).wait(0, WAIT)
+
+
+def test_a_mirror_brings_it_where_there_are_no_peers(tmp_path: Path) -> None:
+    """A mirror that lies for a part of the file, and one that doesn't."""
+    source = random_file(tmp_path / "files" / "blob.bin", SIZE, seed=5)
+    with mirror(source.parent) as bad, mirror(source.parent) as good:
+        bad.wrong_from = 0
+        published = shelf(tmp_path, [source], mirrors=(bad.of(source.name), good.of(source.name)))
+        with (
+            registry_home(tmp_path / "registry", published) as (home, index),
+            provided(home, index, pulling_through(asking(peer_to_peer=False))) as registry,
+        ):
+            assert registry.bring(published.only.b3).wait(SIZE - 1, WAIT) == SIZE
+            status = registry.until(lambda status: not status.coming)
+            assert (status.from_peers, status.rejected_sources) == (0, 1)
+            assert status.from_mirrors >= SIZE
+        assert home.blob(published.only.b3_hex).read_bytes() == source.read_bytes()
+
+
+def liar(root: Path, victim: Shelf) -> Shelf:
+    """A publisher whose manifest names the victim's blob and describes other bytes."""
+    other = random_file(root / "files" / "blob.bin", victim.only.size, seed=2)
+
+    def lying(*arguments: Any, **keywords: Any) -> FileHashes:
+        return replace(hash_file(*arguments, **keywords), b3=bytes.fromhex(victim.only.b3_hex))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("samara.seeder.publish.hash_file", lying)
+        return shelf(root, [other], reference="evil/blob:v1")
+
+
+def _meddle(index: Index) -> None:
+    """Somebody who can write the database changes an entry of a catalog, signatures and all the rest left alone."""
+    from sqlalchemy import select
+
+    from samara.registry.tables import CatalogRow
+
+    with index.database.write() as session:
+        row = session.scalars(select(CatalogRow)).one()
+        at = row.bundle.index(b'"version":1')
+        row.bundle = row.bundle[:at] + b'"version":2' + row.bundle[at + 11 :]
+
+
+def _until_begun(coming: Any, b3: str) -> None:
+    pause = threading.Event()
+    for _ in range(1000):
+        found: list[Coming] = [one for one, running in coming() if one.b3 == b3 and running is not None]
+        if found:
+            return
+        pause.wait(0.02)
+    raise AssertionError("it never began")
