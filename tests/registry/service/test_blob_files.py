@@ -1,7 +1,8 @@
-"""Bytes of blobs by HTTP: ranges and conditions from disk and out of manifests, files that change, hand-over to nginx."""
+"""Blobs by HTTP: ranges and conditions from disk and out of manifests, files that change, hand-over to nginx."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -15,12 +16,13 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 from service_kit import ORIGIN
-from serving_kit import UNLIMITED, World, raw, world
+from serving_kit import PATIENCE, UNLIMITED, World, raw, world
 
 from samara.registry.service import sending
 from samara.registry.service.app import create_app
 from samara.registry.service.server import RunningServer
 from samara.registry.service.settings import Settings
+from samara.registry.service.wire_limits import WireLimits
 
 
 @pytest.fixture(scope="module")
@@ -182,6 +184,34 @@ class TestFilesThatChange:
                 body = client.rest()
             assert b"\0" * 64 not in body
             assert data.startswith(body)
+
+
+class TestSlowReaders:
+    def test_a_file_that_nobody_takes_is_let_go(self, tmp_path: Path) -> None:
+        limits = WireLimits(pace_time=0.6, stop_time=1.0)
+        with world(tmp_path, limits=limits) as own:
+            file = own.file("blob", "v1")
+            with raw(own.server, receive_buffer=4096) as client:
+                client.send(f"GET /v1/blobs/{file.b3_hex} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 4)
+                until = time.monotonic() + PATIENCE
+                while own.server.wire.cut_off == 0:
+                    assert time.monotonic() < until
+                    time.sleep(0.01)
+                assert len(client.rest()) < 4 * file.size
+            place = own.place(file)
+            while place in _open_files():
+                assert time.monotonic() < until, "its file is still open"
+                time.sleep(0.01)
+
+
+def _open_files() -> set[Path]:
+    """What this process has open, where the system tells."""
+    found = set()
+    folder = Path("/proc/self/fd")
+    for entry in folder.iterdir() if folder.exists() else ():
+        with contextlib.suppress(OSError):
+            found.add(entry.readlink())
+    return found
 
 
 class TestOtherServers:

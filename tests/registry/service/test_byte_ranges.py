@@ -134,7 +134,7 @@ def test_zstd_is_for_who_takes_it(header: tuple[str, ...], expected: bool) -> No
         ("tiny.gguf", 'attachment; filename="tiny.gguf"'),
         ("a/b/../tiny.gguf", 'attachment; filename="tiny.gguf"'),
         ("..\\..\\evil.exe", 'attachment; filename="evil.exe"'),
-        ('x"; filename="evil', "attachment; filename=\"x_; filename=_evil\"; filename*=UTF-8''x%22%3B%20filename%3D%22evil"),
+        ('x"; f="evil', "attachment; filename=\"x_; f=_evil\"; filename*=UTF-8''x%22%3B%20f%3D%22evil"),
         ("a\r\nSet-Cookie: x", "attachment; filename=\"aSet-Cookie: x\""),
         ("..", "attachment"),
         ("Größe.gguf", "attachment; filename=\"Gr__e.gguf\"; filename*=UTF-8''Gr%C3%B6%C3%9Fe.gguf"),
