@@ -9,6 +9,7 @@ import zstandard
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import ClientDisconnect
 
 from samara.registry.publications.accept import Accepted, Rules, accept
 from samara.registry.publications.claims import ClaimRules
@@ -132,10 +133,13 @@ async def _body(request: Request, limit: int) -> bytes:
     if media != MEDIA_TYPE:
         raise RefusedError("not a publication", status=415, expected=MEDIA_TYPE, actual=repr(media[:80]))
     data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > limit:
-            raise _too_large(limit)
+    try:
+        async for piece in request.stream():
+            data += piece
+            if len(data) > limit:
+                raise _too_large(limit)
+    except ClientDisconnect:
+        raise RefusedError("the publication ended before its end", status=400) from None
     return bytes(data)
 
 
