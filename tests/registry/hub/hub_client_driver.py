@@ -1,6 +1,6 @@
-"""Calls one function of huggingface_hub, as its user would, and prints what it gave as JSON. Run by `hub_kit`.
+"""Calls functions of huggingface_hub, as its user would, and prints what they gave as JSON. Run by `hub_kit`.
 
-hub_client_driver.py '["snapshot_download", ["acme/tiny"], {}]'
+hub_client_driver.py '[["snapshot_download", ["acme/tiny"], {}], …]'
 """
 
 from __future__ import annotations
@@ -35,19 +35,14 @@ def function_of(name: str) -> Any:
     return getattr({"": huggingface_hub, "api": HfApi(), "fs": HfFileSystem()}[owner], method)
 
 
-def main() -> None:
-    """Print what came of it, or the error, as one line."""
-    name, arguments, named = json.loads(sys.argv[1])
+def outcome(name: str, arguments: list[Any], named: dict[str, Any]) -> Any:
+    """What one gave, or the error."""
     try:
-        result = plain(function_of(name)(*arguments, **named))
+        return plain(function_of(name)(*arguments, **named))
     except Exception as error:
-        result = {
-            "error": type(error).__name__,
-            "message": str(error),
-            "kinds": [k.__name__ for k in type(error).mro()],
-        }
-    print(json.dumps(result))
+        kinds = [kind.__name__ for kind in type(error).mro()]
+        return {"error": type(error).__name__, "message": str(error), "kinds": kinds}
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps([outcome(*call) for call in json.loads(sys.argv[1])]))

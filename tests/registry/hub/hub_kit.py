@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -23,11 +22,9 @@ from typing import Any
 from service_kit import Author, author, tiny_files
 from support.world import FIXTURES, random_file
 
-from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.publications.own import list_own
 from samara.registry.service.app import create_app
-from samara.registry.service.ports import Bringer
 from samara.registry.service.server import RunningServer
 from samara.registry.service.service import Service
 from samara.registry.service.settings import Settings
@@ -129,9 +126,9 @@ class Shop:
         """As the service does every few seconds."""
         list_own(self.acme.home, self.index, now=datetime.now(UTC))
 
-    def service(self, *, bringer: Bringer | None = None) -> Service:
+    def service(self) -> Service:
         """The registry over it."""
-        return Service(home=self.acme.home, index=self.index, settings=Settings(origin=ORIGIN), bringer=bringer)
+        return Service(home=self.acme.home, index=self.index, settings=Settings(origin=ORIGIN))
 
     def _change(self, change: Any) -> None:
         publisher = self.acme.publisher
@@ -202,7 +199,7 @@ def _write(path: Path, value: Json) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """A registry that answers. `outside`: what clients think is the rest of the world."""
+    """A registry that answers."""
 
     url: str
     shop: Shop
@@ -305,15 +302,20 @@ class Client:
         )  # fmt: skip
         return Ended(status=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
-    def hf(self, *arguments: str) -> Ended:
+    def hf(self, *arguments: str, **environment: str) -> Ended:
         """huggingface_hub's command line."""
-        return self.run(Path(sys.executable).with_name("hf"), *arguments)
+        return self.run(Path(sys.executable).with_name("hf"), *arguments, **environment)
 
     def call(self, function: str, *arguments: Any, **named: Any) -> Any:
         """A function of huggingface_hub in a process of its own; {"error": class, "message": …} if it raised."""
-        ended = self.run(sys.executable, DRIVER, json.dumps([function, arguments, named]))
+        (result,) = self.calls((function, arguments, named))
+        return result
+
+    def calls(self, *calls: tuple[str, Sequence[Any], Mapping[str, Any]]) -> list[Any]:
+        """Several, in one process: (function, arguments, named arguments) each."""
+        ended = self.run(sys.executable, DRIVER, json.dumps(calls))
         assert ended.status == 0, ended.stderr[-3000:]
-        return ended.json
+        return list(ended.json)
 
 
 @contextlib.contextmanager
@@ -323,15 +325,24 @@ def hub(root: Path, *, fill: Callable[[Shop, Path], None] = stock) -> Iterator[H
         (root / "files").mkdir()
         fill(made, root / "files")
         service = made.service()
-        recorder = Recorder(create_app(service))
-        outside = Outside()
-        try:
-            with RunningServer(recorder) as server:
-                yield Hub(url=server.url, shop=made, service=service, recorder=recorder, outside=outside)
-        finally:
-            outside.close()
+        with answering(service) as (url, recorder), outside() as elsewhere:
+            yield Hub(url=url, shop=made, service=service, recorder=recorder, outside=elsewhere)
 
 
-def home_without_bytes(home: Home) -> None:
-    """Take all blobs out of a store."""
-    shutil.rmtree(home.blobs)
+@contextlib.contextmanager
+def answering(service: Service) -> Iterator[tuple[str, Recorder]]:
+    """A service on loopback."""
+    recorder = Recorder(create_app(service))
+    with RunningServer(recorder) as server:
+        yield server.url, recorder
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[Outside]:
+    """What clients think is the rest of the world; fails if any asked there."""
+    made = Outside()
+    try:
+        yield made
+        assert made.asked == []
+    finally:
+        made.close()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hub_kit import LIMIT, Asked, Client, Ended, Outside, Shop, hub, shop
+from hub_kit import LIMIT, Asked, Client, Ended, Shop, hub, outside, shop
 from support.bad_links import BadLink, Manners
 from support.processes import Process, started
 from support.world import MIB, random_file
@@ -38,21 +38,23 @@ def serving(shop: Shop, port: int) -> Iterator[Process]:
 
 def test_a_download_goes_on_when_the_registry_was_killed_and_is_back(tmp_path: Path) -> None:
     source = random_file(tmp_path / "weights.bin", SIZE, seed=1)
-    outside = Outside()
-    with shop(tmp_path) as made:
+    with shop(tmp_path) as made, outside() as elsewhere:
         made.publish("large:v1", [source])
         port = free_port()
         ended: list[Ended] = []
         with BadLink(("127.0.0.1", port), Manners(stall_after=STALLS_AT)) as link:
-            client = Client(url=f"http://{link.text}", folder=tmp_path / "client", outside=outside)
+            client = Client(url=f"http://{link.text}", folder=tmp_path / "client", outside=elsewhere)
 
             def download() -> None:
-                ended.append(client.hf("download", "acme/large", "weights.bin", "--revision", "v1", "--quiet"))
+                patient = {"HF_HUB_DOWNLOAD_TIMEOUT": str(int(LIMIT))}  # it shall see the end, not lose patience before
+                asked = ("download", "acme/large", "weights.bin", "--revision", "v1", "--quiet")
+                ended.append(client.hf(*asked, **patient))
 
             with serving(made, port) as first:
                 thread = threading.Thread(target=download)
                 thread.start()
-                wait_for(lambda: link.has_stalled)
+                wait_for(lambda: link.has_stalled or bool(ended))
+                assert not ended, ended
                 first.send(signal.SIGKILL)
                 first.end()
             with serving(made, port) as second:
@@ -61,7 +63,6 @@ def test_a_download_goes_on_when_the_registry_was_killed_and_is_back(tmp_path: P
                 thread.join(LIMIT)
                 second.send(signal.SIGTERM)
                 asked = second.end().events
-    outside.close()
     (done,) = ended
     assert done.status == 0, done.stderr
     assert "Trying to resume download" in done.stderr

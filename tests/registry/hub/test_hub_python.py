@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_kit import ODD_NAMES, Client, Hub, hub
+from hub_kit import ODD_NAMES, Client, Hub, Json, hub
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     with hub(tmp_path_factory.mktemp("hub")) as opened:
         yield opened
-        assert opened.outside.asked == []
 
 
 @pytest.fixture
@@ -107,9 +106,11 @@ def test_hf_cache_verify_checks_what_was_downloaded_and_finds_a_flipped_byte(reg
 
 
 def test_files_and_facts_of_a_model_are_told(registry: Hub, client: Client) -> None:
-    files = client.call("api.list_repo_files", "acme/chat")
+    files, info = client.calls(
+        ("api.list_repo_files", ["acme/chat"], {}),
+        ("api.model_info", ["acme/tiny"], {"revision": "f16", "files_metadata": True}),
+    )
     assert sorted(files) == ["config.json", "tokenizer.json", "tokenizer_config.json", "weights/model.safetensors"]
-    info = client.call("api.model_info", "acme/tiny", revision="f16", files_metadata=True)
     assert info["sha"] == registry.shop.releases["tiny:f16"].digest[3:43]
     assert (info["id"], info["author"], info["private"], info["gated"]) == ("acme/tiny", "acme", False, False)
     assert info["gguf"]["architecture"] == "llama"
@@ -121,56 +122,65 @@ def test_files_and_facts_of_a_model_are_told(registry: Hub, client: Client) -> N
 
 def test_tags_and_history_are_told(registry: Hub, client: Client) -> None:
     commits = {tag: registry.shop.releases[f"tiny:{tag}"].digest[3:43] for tag in ("q8_0", "f16")}
-    refs = client.call("api.list_repo_refs", "acme/tiny")
+    refs, history = client.calls(
+        ("api.list_repo_refs", ["acme/tiny"], {}), ("api.list_repo_commits", ["acme/tiny"], {})
+    )  # fmt: skip
     assert {tag["name"]: tag["target_commit"] for tag in refs["tags"]} == commits
     (main,) = refs["branches"]
     assert main["target_commit"] not in commits.values()
-    history = client.call("api.list_repo_commits", "acme/tiny")
     assert [one["commit_id"] for one in history] == [main["target_commit"], commits["f16"], commits["q8_0"]]
 
 
 def test_paths_are_told_and_unknown_ones_left_out(client: Client) -> None:
-    found = client.call("api.get_paths_info", "acme/chat", ["config.json", "weights", "../x", "no"], expand=True)
+    found, *there_is = client.calls(
+        ("api.get_paths_info", ["acme/chat", ["config.json", "weights", "../x", "no"]], {"expand": True}),
+        ("api.file_exists", ["acme/chat", "config.json"], {}),
+        ("api.file_exists", ["acme/chat", "config.yaml"], {}),
+        ("api.repo_exists", ["acme/chat"], {}),
+        ("api.repo_exists", ["acme/nothing"], {}),
+    )
     assert [one["path"] for one in found] == ["config.json", "weights"]
     assert found[0]["last_commit"]["title"] == "latest, version 1"
-    assert client.call("api.file_exists", "acme/chat", "config.json") is True
-    assert client.call("api.file_exists", "acme/chat", "config.yaml") is False
-    assert client.call("api.repo_exists", "acme/chat") is True
-    assert client.call("api.repo_exists", "acme/nothing") is False
+    assert there_is == [True, False, True, False]
 
 
 def test_a_repository_is_a_file_system(registry: Hub, client: Client) -> None:
-    assert client.call("fs.ls", "acme/chat/weights", detail=False) == ["acme/chat/weights/model.safetensors"]
-    assert "acme/tiny/tiny-f16.gguf" in client.call("fs.glob", "acme/tiny/*.gguf")
-    whole = registry.bytes_of("tiny:f16")["tiny-f16.gguf"]
-    part = client.call("fs.cat_file", "acme/tiny@f16/tiny-f16.gguf", start=1000, end=5000)
-    assert part.encode("latin-1") == whole[1000:5000]
+    inside, found, part = client.calls(
+        ("fs.ls", ["acme/chat/weights"], {"detail": False}),
+        ("fs.glob", ["acme/tiny/*.gguf"], {}),
+        ("fs.cat_file", ["acme/tiny@f16/tiny-f16.gguf"], {"start": 1000, "end": 5000}),
+    )
+    assert inside == ["acme/chat/weights/model.safetensors"]
+    assert "acme/tiny/tiny-f16.gguf" in found
+    assert part.encode("latin-1") == registry.bytes_of("tiny:f16")["tiny-f16.gguf"][1000:5000]
 
 
-@pytest.mark.parametrize(
-    ("function", "arguments", "error", "says"),
-    [
-        ("api.model_info", ["acme/nothing"], "RepositoryNotFoundError", "Repository not found: acme/nothing"),
-        ("api.model_info", ["nobody/tiny"], "RepositoryNotFoundError", "Repository not found: nobody/tiny"),
-        ("snapshot_download", ["acme/nothing"], "RepositoryNotFoundError", "acme/nothing"),
-        ("hf_hub_download", ["acme/nothing", "x"], "RepositoryNotFoundError", "acme/nothing"),
-        ("snapshot_download", ["acme/tiny", "model", "q5"], "RevisionNotFoundError", "Invalid rev id: q5"),
-        ("snapshot_download", ["acme/tiny", "model", "0" * 40], "RevisionNotFoundError", "Invalid rev id: 000"),
-        ("hf_hub_download", ["acme/tiny", "no.gguf"], "RemoteEntryNotFoundError", "Entry not found: no.gguf"),
-        ("snapshot_download", ["acme/gone", "model", "v1"], "RevisionNotFoundError", "it forgets its sums <b>"),
-        ("snapshot_download", ["acme/gone"], "RevisionNotFoundError", "withdrawn by its publisher"),
-        ("hf_hub_download", ["acme/gone", "gone.bin"], "RevisionNotFoundError", "withdrawn by its publisher"),
-    ],
-)
-def test_what_there_is_not_is_an_error_of_the_right_kind(
-    client: Client, function: str, arguments: list[str], error: str, says: str
-) -> None:
-    named = {}
-    if len(arguments) == 3:
-        named = {"revision": arguments[2]}
-    found = client.call(function, *arguments[: 1 if function == "snapshot_download" else 2], **named)
-    assert error in found["kinds"], found
-    assert says in found["message"]
+FAILING = [
+    ("api.model_info", ["acme/nothing"], {}, "RepositoryNotFoundError", "Repository not found: acme/nothing"),
+    ("api.model_info", ["nobody/tiny"], {}, "RepositoryNotFoundError", "Repository not found: nobody/tiny"),
+    ("snapshot_download", ["acme/nothing"], {}, "RepositoryNotFoundError", "acme/nothing"),
+    ("hf_hub_download", ["acme/nothing", "x"], {}, "RepositoryNotFoundError", "acme/nothing"),
+    ("snapshot_download", ["acme/tiny"], {"revision": "q5"}, "RevisionNotFoundError", "Invalid rev id: q5"),
+    ("snapshot_download", ["acme/tiny"], {"revision": "0" * 40}, "RevisionNotFoundError", "Invalid rev id: 000"),
+    ("hf_hub_download", ["acme/tiny", "no.gguf"], {}, "RemoteEntryNotFoundError", "Entry not found: no.gguf"),
+    ("snapshot_download", ["acme/gone"], {"revision": "v1"}, "RevisionNotFoundError", "it forgets its sums <b>"),
+    ("snapshot_download", ["acme/gone"], {}, "RevisionNotFoundError", "withdrawn by its publisher"),
+    ("hf_hub_download", ["acme/gone", "gone.bin"], {}, "RevisionNotFoundError", "withdrawn by its publisher"),
+]
+
+
+@pytest.fixture(scope="module")
+def failures(registry: Hub, tmp_path_factory: pytest.TempPathFactory) -> list[Json]:
+    """All of them in one process: to start it takes longer than to fail."""
+    client = registry.client(tmp_path_factory.mktemp("client"))
+    return client.calls(*[(function, arguments, named) for function, arguments, named, _, _ in FAILING])
+
+
+@pytest.mark.parametrize("number", range(len(FAILING)))
+def test_what_there_is_not_is_an_error_of_the_right_kind(failures: list[Json], number: int) -> None:
+    _, _, _, kind, says = FAILING[number]
+    assert kind in failures[number]["kinds"], failures[number]
+    assert says in failures[number]["message"]
 
 
 def test_a_file_that_is_not_there_is_remembered_for_its_commit(registry: Hub, client: Client) -> None:
