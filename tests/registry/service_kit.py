@@ -107,7 +107,9 @@ def registry(tmp_path: Path, *, settings: Settings | None = None, bringer: Bring
         folder=folder,
     )
     acme.publish("tiny:q8_0", tiny_files(folder / "tiny"))
-    acme.publish("tiny:f16", [FIXTURES / "tiny.gguf"])
+    whole = folder / "tiny.gguf"  # a copy: tests may harm what is published
+    whole.write_bytes((FIXTURES / "tiny.gguf").read_bytes())
+    acme.publish("tiny:f16", [whole])
     acme.publish("blob:v1", [random_file(folder / "blob.bin", 5_000_000, seed=1)])
     umbra.publish("other:v1", [random_file(folder / "other.bin", 700_000, seed=2)], Description(license="MIT"))
     with Index.open(acme.home) as index:
