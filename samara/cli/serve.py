@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,9 +12,11 @@ import click
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.cli.signals import stop_on_signals
+from samara.cli.text import json_line
 from samara.registry.home import Home
 from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import ExitCode, UsageError
+from samara.schemas.events import Event, Listening
 from samara.schemas.namespace_claim import check_origin
 from samara.schemas.networks import Network, NetworkPolicy, parse_networks
 from samara.schemas.references import is_identity, is_name
@@ -101,8 +104,16 @@ def command(**told: Any) -> None:
             next_step='pip install "samara[serve]"',
         ) from None
     with stop_on_signals() as stop:
-        url = serve_until(stop, home, plan, on_event=screen.hear)
+        url = serve_until(stop, home, plan, on_event=_hear)
     screen.result({"served": url}, "")
+
+
+def _hear(event: Event) -> None:
+    if screen.json and isinstance(event, Listening):
+        sys.stderr.write(json_line(event.as_dict()) + "\n")
+        sys.stderr.flush()
+    else:
+        screen.hear(event)
 
 
 def plan_of(**told: Any) -> ServePlan:
