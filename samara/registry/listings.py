@@ -15,12 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from samara.registry import block_sharing, listed_torrents, overview, published
+from samara.registry import block_sharing, listed_torrents, overview, published, repositories
 from samara.registry.block_sharing import SharedWith
 from samara.registry.index_columns import bytes_of, digest_of, text_of
 from samara.registry.index_database import Database
 from samara.registry.overview import CatalogStamp, Overview
 from samara.registry.published import ListedBlob
+from samara.registry.repositories import Tag
 from samara.registry.tables import (
     BlobRow,
     CatalogRow,
@@ -260,6 +261,31 @@ class Listings:
                 KnownRelease(manifest=digest_of(digest), tag=text_of(tag), version=int(version), created=text_of(at))
                 for digest, tag, version, at in rows
             )
+
+    def tags(
+        self,
+        owner: Owner,
+        model: str,
+        *,
+        limit: int,
+        current: bool = False,
+        named: Collection[str] | None = None,
+        manifests: Collection[str] | None = None,
+    ) -> tuple[Tag, ...]:
+        """What a model's tags mean now, the newest first, at most so many. `current`: without what was withdrawn;
+        `named`: of these tags only; `manifests`: of these releases only.
+        """
+        with self._database.read() as session:
+            return repositories.tags(
+                session, owner.identity, model, limit=limit, current=current, named=named, manifests=manifests
+            )
+
+    def kept_release(self, owner: Owner, model: str, first: bytes) -> str | None:
+        """The manifest of a release of this model that is kept here, current or not, by the first bytes of its digest;
+        of several that begin so any.
+        """
+        with self._database.read() as session:
+            return repositories.kept_release(session, owner.identity, model, first)
 
     # -- blobs and swarms ----------------------------------------------------------------------------------------
 
