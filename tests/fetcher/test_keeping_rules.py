@@ -62,9 +62,7 @@ def test_without_a_quota_everything_is_held(blobs: list[Wanted]) -> None:
 
 
 @given(wanted_sets, st.integers(0, 1000), st.randoms())
-def test_the_choice_does_not_hang_on_the_order_of_what_is_offered(
-    blobs: list[Wanted], quota: int, dice: object
-) -> None:
+def test_the_order_of_what_is_offered_decides_nothing(blobs: list[Wanted], quota: int, dice: object) -> None:
     again = list(blobs)
     dice.shuffle(again)  # type: ignore[attr-defined]
     assert targets(blobs, quota) == targets(again, quota)

@@ -202,6 +202,24 @@ def test_a_smaller_quota_takes_what_is_too_much(tmp_path: Path) -> None:
             assert registry.until(lambda status: status.seeding == 1).evicted == 1, "it fetches and evicts in turns"
 
 
+def test_room_for_what_is_to_be_held_is_not_made_of_what_is_to_be_held(tmp_path: Path) -> None:
+    """A publisher lists another blob: its own first one goes, though the other publisher's was listed before."""
+    little, flood = shelves(tmp_path, {"little": SIZE, "flood": SIZE})
+    with registry_home(tmp_path / "registry", little, flood) as (home, index), contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(seeding(one)).endpoint for one in (little, flood)]
+        with provided(home, index, mirroring(asking(*peers), quota=2 * SIZE)) as registry:
+            registry.until(lambda status: status.here == 2 and not status.coming)
+        files = [random_file(tmp_path / "more.bin", SIZE, seed=77)]
+        more = shelf(flood.home.root.parent, files, reference="flood/more:v1", publisher=flood.publisher)
+        list_shelf(index, more)
+        peers.append(stack.enter_context(seeding(more)).endpoint)
+        with provided(home, index, mirroring(asking(*peers), quota=2 * SIZE)) as registry:
+            registry.until(lambda status: is_here(home, more) and not status.coming)
+            assert registry.status().evicted == 1
+    assert is_here(home, little)
+    assert not is_here(home, flood)
+
+
 def test_the_disk_keeps_its_reserve(tmp_path: Path) -> None:
     published = one_blob(tmp_path, SIZE)
     with (
@@ -278,7 +296,10 @@ def test_rm_and_prune_leave_what_is_listed_alone(tmp_path: Path) -> None:
         _replace(index, published, tmp_path)  # its name means another release now
         assert remove(home, [reference]).freed >= SIZE
         assert index.release_by_digest(published.release.digest) is None
+        for digest in index.manifests():  # the last one of this publisher
+            index.forget_release(digest)
         assert index.listings.metadata(published.publisher.identity) is not None
+        assert index.listings.count() == 0
 
 
 def _replace(index: Index, published: Shelf, root: Path) -> None:

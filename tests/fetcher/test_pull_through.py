@@ -12,6 +12,7 @@ from support.registries import asking, provided, pulling_through, registry_home
 from support.swarms import lying, seeding, seeding_part
 from support.world import MIB, PIECE, flipped_copy, one_blob
 
+from samara.fetcher.partial import Partial
 from samara.registry.positioned import read_at
 from samara.registry.service.ports import Arriving
 from samara.schemas.errors import DiskFullError, NetworkError, NotFoundError, StoreError
@@ -201,7 +202,7 @@ def test_more_than_the_quota_is_refused_before_a_byte_comes(tmp_path: Path) -> N
         options = pulling_through(asking(seeder.endpoint), quota=SIZE - 1)
         with provided(home, index, options) as registry:
             arriving = registry.bring(published.only.b3)
-            with pytest.raises(DiskFullError):
+            with pytest.raises(DiskFullError, match="larger than the quota"):
                 arriving.wait(0, WAIT)
             assert not home.partials.exists() or not list(home.partials.iterdir())
         assert seeder.uploaded == 0
@@ -211,11 +212,16 @@ def test_stopping_ends_readers_and_keeps_what_came(tmp_path: Path) -> None:
     published = one_blob(tmp_path, 2 * SIZE)
     data = published.source.read_bytes()
     with seeding(published, up=4 * MIB) as seeder, registry_home(tmp_path / "registry", published) as (home, index):
-        with provided(home, index, pulling_through(asking(seeder.endpoint))) as registry:
+        with provided(home, index, pulling_through(asking(seeder.endpoint, checkpoint_seconds=999.0))) as registry:
             arriving = registry.bring(published.only.b3)
             assert arriving.wait(0, WAIT) > 0
         with pytest.raises(StoreError):
             arriving.wait(2 * SIZE - 1, WAIT)
+        assert published.only.torrent is not None
+        partial = Partial(home, published.only.b3_hex, published.only.torrent.v2)
+        claims = partial.load(pieces=published.only.piece_count, blocks=len(published.only.blocks))
+        assert claims is not None, "what had come wasn't recorded"
+        assert len(claims.pieces) * PIECE >= 4 * MIB
         before = seeder.uploaded
         seeder.swarm.limit(up=0)
         with provided(home, index, pulling_through(asking(seeder.endpoint))) as registry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from dataclasses import replace
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from support.mirrors import mirror
-from support.registries import asking, list_shelf, provided, pulling_through, registry_home
+from support.registries import asking, list_shelf, provided, pulling_through, registry_home, withdraw
 from support.swarms import seeding
 from support.world import MIB, Shelf, flip, one_blob, partial_data, random_file, shelf
 
@@ -18,7 +20,9 @@ from samara.fetcher.coming import Coming
 from samara.fetcher.intake import Limits
 from samara.registry.index import Index
 from samara.registry.positioned import read_at
-from samara.schemas.errors import IntegrityError, NetworkError, SamaraError, StoreError
+from samara.registry.tables import CatalogRow, ListingRow
+from samara.schemas.errors import IntegrityError, NetworkError, StoreError, TrustError
+from samara.schemas.metadata_bundle import pack_metadata
 from samara.seeder.hashing import FileHashes, hash_file
 
 SIZE = 8 * MIB
@@ -49,12 +53,14 @@ def test_who_describes_anothers_blob_wrongly_brings_nobody_to_its_end(tmp_path: 
 
 
 def test_a_catalog_in_the_index_that_was_meddled_with_brings_nothing(tmp_path: Path) -> None:
+    """Its publisher has withdrawn it; who can write the database makes it listed again, but can't sign that."""
     published = one_blob(tmp_path, SIZE)
     with seeding(published) as seeder, registry_home(tmp_path / "registry", published) as (home, index):
-        _meddle(index)
+        withdraw(index, published)
+        _unwithdraw(index, published.publisher.identity)
         with provided(home, index, pulling_through(asking(seeder.endpoint))) as registry:
             arriving = registry.bring(published.only.b3)
-            with pytest.raises(SamaraError):
+            with pytest.raises(TrustError, match="not signed"):
                 arriving.wait(0, WAIT)
         assert seeder.uploaded == 0
 
@@ -141,16 +147,16 @@ def liar(root: Path, victim: Shelf) -> Shelf:
         return shelf(root, [other], reference="evil/blob:v1")
 
 
-def _meddle(index: Index) -> None:
-    """Somebody who can write the database changes an entry of a catalog, signatures and all the rest left alone."""
-    from sqlalchemy import select
-
-    from samara.registry.tables import CatalogRow
-
+def _unwithdraw(index: Index, identity: str) -> None:
+    bundle = index.listings.metadata(identity)
+    assert bundle is not None
+    targets = json.loads(bundle.targets)
+    for entry in targets["signed"]["targets"].values():
+        del entry["custom"]["samara"]["retracted"]
+    changed = pack_metadata(replace(bundle, targets=json.dumps(targets).encode()))
     with index.database.write() as session:
-        row = session.scalars(select(CatalogRow)).one()
-        at = row.bundle.index(b'"version":1')
-        row.bundle = row.bundle[:at] + b'"version":2' + row.bundle[at + 11 :]
+        session.execute(sa.update(CatalogRow).values(bundle=changed))
+        session.execute(sa.update(ListingRow).values(retracted=None))
 
 
 def _until_begun(coming: Any, b3: str) -> None:
