@@ -81,6 +81,19 @@ def test_what_isn_t_listed_is_not_told(index: Index, how: str) -> None:
     assert index.listings.shared_with(mine.values(), identity=ACME, model="mine") == ()
 
 
+def test_what_isn_t_listed_doesn_t_hide_what_is(index: Index) -> None:
+    mine = listed(index, "mine", {"a": COMMON})
+    block = [b"s" * 32]
+    listed(index, "withdrawn", {"x": b"1"}, identity=MALLORY, retracted="no")
+    add_blocks(index, block)
+    listed(index, "mine", {"a": b"2"}, tag="v2")
+    add_blocks(index, block)
+    listed(index, "theirs", {"x": b"3"}, identity=MALLORY)
+    add_blocks(index, block)
+    found = index.listings.shared_with([*mine.values(), *block], identity=ACME, model="mine")
+    assert [one.model for one in found] == ["theirs"]
+
+
 def test_each_digest_is_told_once_and_none_is_asked_twice(index: Index) -> None:
     mine = listed(index, "mine", {"a": COMMON})
     for number in range(3):

@@ -58,12 +58,15 @@ HOSTILE = Description(
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """The registry, and who is in it. `hostile`: identity of who has no name here."""
+    """The registry, and who is in it. `hostile`: identity of who has no name here; `kinds`: of `paths`, pages of every
+    kind once, for what takes long.
+    """
 
     service: Service
     acme: str
     hostile: str
     paths: tuple[str, ...]
+    kinds: tuple[str, ...]
 
 
 def build(folder: Path) -> tuple[Index, Shown]:
@@ -109,6 +112,10 @@ def build(folder: Path) -> tuple[Index, Shown]:
             "/acme/llama", "/acme/llama/releases/q4_0", "/acme/llama/releases/q4_0?version=2",
             "/acme/llama/releases/q8_0",
             "/acme/shards", "/umbra/tuned", f"/{hostile.identity}/model", f"/{hostile.identity}/withdrawn",
+        ),
+        kinds=(
+            "/", "/?q=nothing-is-called-so", "/status", "/umbra", "/acme/llama",
+            "/acme/llama/releases/q4_0?version=2", f"/{hostile.identity}/model",
         ),
     )  # fmt: skip
 

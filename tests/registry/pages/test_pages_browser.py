@@ -108,7 +108,7 @@ def test_every_page_is_sound_and_quiet(shown: Shown, chromium: Browser, url: str
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_background(shown: Shown, chromium: Browser, url: str, scheme: str) -> None:
     with watched(chromium, url=url, scheme=scheme) as looked:
-        for path in shown.paths:
+        for path in shown.kinds:
             looked.page.goto(url + path)
             looked.page.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
             assert looked.page.evaluate(CONTRAST) == [], path
@@ -130,7 +130,7 @@ def test_nothing_is_wider_than_the_window(
     shown: Shown, chromium: Browser, url: str, width: int, height: int
 ) -> None:  # fmt: skip
     with watched(chromium, url=url, width=width, height=height) as looked:
-        for path in shown.paths:
+        for path in (*shown.kinds, "/acme/shards"):
             looked.page.goto(url + path)
             looked.page.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
             assert looked.page.evaluate("() => document.documentElement.scrollWidth") <= width, path
