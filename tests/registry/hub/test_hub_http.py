@@ -311,7 +311,11 @@ def test_tags_of_one_release_are_one_release(tmp_path: Path) -> None:
         assert [one["path"] for one in ask(registry, "/api/models/acme/m/tree/main").json] == ["a.bin"]
 
 
-def test_a_release_of_very_many_files_comes_at_once_and_with_their_commits_in_pages(tmp_path: Path) -> None:
+def test_a_release_of_many_files_comes_at_once_and_with_their_commits_in_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "MAX_EXPANDED", 20)
+
     def fill(shop: Shop, folder: Path) -> None:
         many = folder / "many"
         many.mkdir()

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from blake3 import blake3
 
 from samara.registry.listings import Listing
-from samara.registry.service.hub.revisions import Repository, Snapshot
+from samara.registry.repositories import Tag
+from samara.registry.service.hub.revisions import Snapshot
 from samara.registry.service.hub.trees import Source, Tree, TreeFile
 
 Json = dict[str, object]
@@ -20,7 +21,7 @@ _MAX_TAGS = 200
 _DATE_LENGTH = len("2026-01-02T03:04:05")
 
 
-def model_card(name: str, listings: Sequence[Listing]) -> Json:
+def model_card(name: str, listings: Sequence[Listing | Tag]) -> Json:
     """A repository in a list. `listings`: what `main` is made of, the newest first, at least one."""
     newest = listings[0]
     dates = sorted(one.created for one in listings)
@@ -41,10 +42,10 @@ def model_card(name: str, listings: Sequence[Listing]) -> Json:
     }
 
 
-def model_info(snapshot: Snapshot, listings: Sequence[Listing], *, with_blobs: bool) -> Json:
-    """A repository at one commit. `listings`: of the releases it is made of, so far as they are listed."""
+def model_info(snapshot: Snapshot, tags: Sequence[Tag], *, with_blobs: bool) -> Json:
+    """A repository at one commit. `tags`: what they say of it; of an older release the newest has to do."""
     repository, tree = snapshot.repository, snapshot.tree
-    told = tuple(listings) or repository.listings
+    told = tuple(tags) or (repository.newest,)
     found: Json = {
         **model_card(repository.name, told),
         "sha": snapshot.commit,
@@ -77,11 +78,11 @@ def entry(tree: Tree, path: str, *, expand: bool) -> Json:
     return found
 
 
-def refs(main: str, repository: Repository) -> Json:
+def refs(main: str, tags: Sequence[Tag]) -> Json:
     """The names of commits. `main`: its commit."""
     branches = [{"name": "main", "ref": "refs/heads/main", "targetCommit": main}]
-    tags = [{"name": one.tag, "ref": f"refs/tags/{one.tag}", "targetCommit": one.commit} for one in repository.current]
-    return {"branches": branches, "converts": [], "tags": tags, "pullRequests": []}
+    named = [{"name": one.tag, "ref": f"refs/tags/{one.tag}", "targetCommit": one.commit} for one in tags]
+    return {"branches": branches, "converts": [], "tags": named, "pullRequests": []}
 
 
 def commits(snapshot: Snapshot) -> list[Json]:
@@ -120,7 +121,7 @@ def _sibling(file: TreeFile, *, with_blob: bool) -> Json:
     return found
 
 
-def _tags(listings: Sequence[Listing]) -> list[str]:
+def _tags(listings: Sequence[Listing | Tag]) -> list[str]:
     """What people filter by."""
     found: dict[str, None] = {}
     for one in listings[:_MAX_TAGS]:

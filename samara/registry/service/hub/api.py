@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from samara.registry.service.hub import answers
 from samara.registry.service.hub.problems import HubError, no_entry
 from samara.registry.service.hub.requests import MAX_BODY, base_url, flag, number, paths_asked
-from samara.registry.service.hub.revisions import MAIN, Revisions, Snapshot, commit_of, main_of, split_revision
+from samara.registry.service.hub.revisions import MAIN, Revisions, Snapshot, commit_of, split_revision
 from samara.registry.service.hub.shared import FRESH, allow_preflights, answered, attempt, readable
 from samara.registry.service.service import Service
 from samara.schemas.manifest import MAX_FILES
@@ -35,9 +35,8 @@ def routes(service: Service, revisions: Revisions) -> APIRouter:
         return revisions.snapshot(revisions.repository(owner, model), revision)
 
     def told(snapshot: Snapshot, request: Request) -> Response:
-        listings = [one for one in snapshot.repository.listings if one.manifest in set(snapshot.manifests)]
         with_blobs = flag(request.query_params.get("blobs"))
-        return _json(answers.model_info(snapshot, listings, with_blobs=with_blobs), snapshot)
+        return _json(answers.model_info(snapshot, revisions.tags_of(snapshot), with_blobs=with_blobs), snapshot)
 
     @router.get(_MODEL)
     @answered
@@ -95,7 +94,7 @@ def routes(service: Service, revisions: Revisions) -> APIRouter:
     def refs(owner: str, model: str) -> Response:
         """`main` and the tags."""
         repository = revisions.repository(owner, model)
-        return _json(answers.refs(commit_of(main_of(repository)), repository))
+        return _json(answers.refs(commit_of(revisions.main(repository)), revisions.tags(repository)))
 
     @router.get(_COMMITS)
     @answered
