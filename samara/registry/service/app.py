@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -22,6 +23,7 @@ from samara.registry.service import (
 from samara.registry.service.guard import Guard
 from samara.registry.service.logs import Answered
 from samara.registry.service.observe import Observe
+from samara.registry.service.pages.errors import error_page
 from samara.registry.service.service import Service
 from samara.registry.service.tracker import TrackerPaths
 
@@ -43,7 +45,7 @@ def create_app(service: Service, *, log: Callable[[Answered], None] | None = Non
         redoc_url=None,
         redirect_slashes=False,  # their addresses would be made of the Host that a client names
     )
-    problems.install(app)
+    problems.install(app, on_unknown=partial(error_page, service))
     for part in PARTS:
         router = part.routes(service)
         _add_heads(router)

@@ -168,6 +168,12 @@ def test_unknown_routes_too(url: str, path: str) -> None:
     assert (status, headers.get_content_type()) == (404, kind)
 
 
+def test_a_method_that_a_page_doesn_t_know_says_which_it_does(url: str) -> None:
+    status, headers, body = ask(url, "/acme", HTML, method="DELETE")
+    assert (status, headers.get_content_type(), b"<h1>" in body) == (405, "text/html", True)
+    assert "GET" in headers["Allow"]
+
+
 def test_what_pages_beyond_the_last_one_say(url: str) -> None:
     assert b"nothing on this page any more" in ask(url, "/?page=7")[2]
     assert b"Page 2 of 2" in ask(url, "/acme/shards?files=9999")[2]

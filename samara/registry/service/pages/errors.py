@@ -34,9 +34,12 @@ def answered(pages: Pages, handler: Handler) -> Callable[[Request], Response]:
     return handle
 
 
-def error_page(service: Service, request: Request, status: int, error: SamaraError) -> Response | None:
-    """The page for an error of a route that isn't a page's; None if whoever asked is no browser."""
-    return _page(Pages(service), request, status, error) if wants_html(request) else None
+def error_page(service: Service, request: Request, error: problems.RefusedError) -> Response | None:
+    """The page for a request that no route took; None if whoever asked is no browser. Asks no database."""
+    page = _page(Pages(service), request, error.status, error)
+    if page is not None:
+        page.headers.update(error.headers)
+    return page
 
 
 def wants_html(request: Request) -> bool:
