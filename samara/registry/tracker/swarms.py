@@ -5,7 +5,8 @@ and address: then one that moves, or comes with both address families, or by bot
 once. It has at most one endpoint of each family, and an endpoint has one owner: the last who announced it. Only
 addresses that somebody really called from get here, so a liar can list nothing but ports of its own.
 
-Who is whole isn't told of others who are; who calls from elsewhere isn't told of peers on this machine's loopback.
+Who is whole is told of others who are when it starts, not later. Who calls from elsewhere isn't told of peers on this
+machine's loopback.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ class Swarm:
         self._become(peer, peer.kinds | kind, told.is_whole, random)
         self._be_at(peer, address + told.port.to_bytes(2, "big"), rules, random)
         wanted = rules.wanted if told.wanted is None else min(told.wanted, rules.most)
-        mask = kind | (0 if peer.is_whole else _WHOLE) | (_LOCAL if _is_loopback(address) else 0)
+        # who starts by a magnet link may say that nothing is left: it doesn't know the size yet (aria2)
+        has_enough = peer.is_whole and told.event is not Event.STARTED
+        mask = kind | (0 if has_enough else _WHOLE) | (_LOCAL if _is_loopback(address) else 0)
         return (
             self._draw(peer.place4, mask, wanted, random),
             self._draw(peer.place6, mask | _SIX, wanted, random),

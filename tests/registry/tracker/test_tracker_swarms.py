@@ -41,9 +41,20 @@ def test_what_is_not_published_has_no_swarm() -> None:
 def test_who_is_whole_hears_of_those_who_are_not() -> None:
     made = tracker()
     at(made, ip4(1), told(who=1, whole=True))
-    assert at(made, ip4(2), told(who=2, whole=True)).peers == b""
+    assert at(made, ip4(2), told(who=2, whole=True, event=Event.COMPLETED)).peers == b""
+    assert at(made, ip4(2), told(who=2, whole=True, event=None)).peers == b""
     assert hosts(at(made, ip4(3), told(who=3)).peers) == {ip4(1), ip4(2)}
     assert hosts(at(made, ip4(1), told(who=1, whole=True, event=None)).peers) == {ip4(3)}
+
+
+def test_who_starts_may_not_know_yet_how_much_is_left() -> None:
+    """aria2 says 0 while it has nothing but a magnet link."""
+    made = tracker()
+    at(made, ip4(1), told(who=1, whole=True))
+    assert hosts(at(made, ip4(2), told(who=2, whole=True)).peers) == {ip4(1)}
+    assert made.counts(torrent().b3).seeders == 2
+    at(made, ip4(2), told(who=2, event=None))
+    assert made.counts(torrent().b3).seeders == 1
 
 
 def test_both_address_families_are_told_to_both() -> None:
