@@ -358,10 +358,11 @@ class Listings:
     def add_samples(self, samples: Sequence[tuple[str, SwarmSample]], *, forget_before: int) -> None:
         """Record how swarms are, by blob (`b3:…`); of one moment the larger numbers count. Unknown blobs are skipped.
 
-        Forgets what is older than `forget_before` (UTC epoch seconds).
+        Forgets what is older than `forget_before` (UTC epoch seconds; 0: nothing), which takes a look at every sample.
         """
         with self._database.write() as session:
-            session.execute(sa.delete(SwarmSampleRow).where(SwarmSampleRow.at < forget_before))
+            if forget_before > 0:
+                session.execute(sa.delete(SwarmSampleRow).where(SwarmSampleRow.at < forget_before))
             for b3, sample in samples:
                 blob_id = session.scalar(select(BlobRow.id).where(BlobRow.b3 == b3_raw(b3)))
                 if blob_id is None:

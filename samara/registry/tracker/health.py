@@ -6,6 +6,7 @@ database is gone samples wait, so many of them, and are recorded when it is back
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 
 from samara.registry.listings import Listings, SwarmSample
@@ -13,6 +14,8 @@ from samara.registry.tracker.values import Counts
 
 STEP = 300  # seconds
 KEPT = 90 * 86_400  # seconds
+FORGET_EVERY = 6 * 3600  # seconds
+AT_ONCE = 200  # samples in one transaction
 MAX_WAITING = 50_000  # samples; a hundred swarms for more than a day
 
 
@@ -25,6 +28,7 @@ class HealthRecorder:
         self._waiting: dict[tuple[str, int], SwarmSample] = {}
         self._completed: dict[str, int] = {}
         self._at: int | None = None
+        self._forgot_at = float("-inf")
 
     def is_due(self, now: float) -> bool:
         """Whether another step began since the last sample; at first, or when the clock was set back, at once."""
@@ -46,11 +50,23 @@ class HealthRecorder:
             del self._waiting[key]
 
     def record(self, now: float) -> int:
-        """Write what waits; how many samples that were. Raises StoreError, DiskFullError: then they go on waiting."""
-        samples = [(b3, sample) for (b3, _), sample in self._waiting.items()]
-        self._listings.add_samples(samples, forget_before=int(now) - KEPT)
-        self._waiting.clear()
-        return len(samples)
+        """Write what waits; how many samples that were. Raises StoreError, DiskFullError: then they go on waiting.
+
+        Some at a time: whoever publishes meanwhile waits for no more than that.
+        """
+        forget = now < self._forgot_at or now - self._forgot_at >= FORGET_EVERY
+        recorded = 0
+        while self._waiting:
+            keys = list(itertools.islice(self._waiting, AT_ONCE))
+            self._listings.add_samples(
+                [(b3, self._waiting[b3, at]) for b3, at in keys], forget_before=int(now) - KEPT if forget else 0
+            )
+            for key in keys:
+                del self._waiting[key]
+            recorded += len(keys)
+            if forget:
+                self._forgot_at, forget = now, False
+        return recorded
 
     @property
     def waiting(self) -> int:
