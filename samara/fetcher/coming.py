@@ -124,7 +124,7 @@ class Coming:
         places = (self.path, self._later or self.path, self.path)  # it may be renamed just now
         for attempt, path in enumerate(places):
             try:
-                return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0))
+                return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             except OSError as error:
                 if attempt == len(places) - 1 or not isinstance(error, FileNotFoundError):
                     raise io_error(error, path) from None

@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from samara.fetcher.descriptions import Descriptions
 from samara.fetcher.intake import Intake, Limits, PeersOf, nobody
@@ -90,14 +90,7 @@ class Providing:
             index,
             self._intake,
             self._keeping,
-            MirrorRules(
-                mirror=options.mirror,
-                seeds=options.rules.seeds,
-                look_every=options.rules.look_every,
-                scan_every=options.rules.scan_every,
-                first_rest=options.rules.first_rest,
-                longest_rest=options.rules.longest_rest,
-            ),
+            replace(options.rules, mirror=options.mirror),
             clock=clock,
             on_event=on_event,
         )

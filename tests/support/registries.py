@@ -29,7 +29,7 @@ from support.swarms import loopback
 from support.world import Shelf
 
 LIMIT = 60.0  # seconds that any one wait may take
-QUICK = MirrorRules(look_every=0.05, scan_every=0.5, first_rest=0.2, longest_rest=1.0)
+QUICK = MirrorRules(look_every=0.05, scan_every=0.5, scan_after=0.0, first_rest=0.2, longest_rest=1.0)
 TAKES_ALL = Rules(claims=ClaimRules(origin=""), policy=NetworkPolicy(private=True))
 
 
