@@ -24,6 +24,13 @@ PROBLEM = {
     },
 }
 _CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_HUB = {  # as its clients expect it; what never reached a route is a problem there too
+    "application/json": {
+        "schema": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    },
+    **_CONTENT,
+}
+_OWN = ("/v1/", "/healthz", "/readyz", "/metrics", "/announce", "/scrape")
 _UNUSED = ("HTTPValidationError", "ValidationError")
 
 
@@ -47,14 +54,15 @@ def with_problems(document: dict[str, Any]) -> dict[str, Any]:
     for name in _UNUSED:
         schemas.pop(name, None)
     schemas["Problem"] = PROBLEM
-    for path in document.get("paths", {}).values():
-        for operation in path.values():
+    for path, operations in document.get("paths", {}).items():
+        content = _CONTENT if path.startswith(_OWN) else _HUB
+        for operation in operations.values():
             if not isinstance(operation, dict) or "responses" not in operation:
                 continue
             answers = operation["responses"]
             for status, answer in answers.items():
                 if status.isdigit() and int(status) >= 400:
-                    answer["content"] = _CONTENT
+                    answer["content"] = content
                     answer.setdefault("description", "")
-            answers["default"] = {"description": "Any error", "content": _CONTENT}
+            answers["default"] = {"description": "Any error", "content": content}
     return document
