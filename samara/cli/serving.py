@@ -103,7 +103,7 @@ def serving(home: Home, plan: ServePlan, *, on_event: OnEvent) -> Iterator[Runni
 
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(listening_socket(plan.listen))  # first: a port that is taken is the usual trouble
-        index = stack.enter_context(Index.open(home))
+        index = stack.enter_context(Index.open(home, migrate=False))
         stack.enter_context(OwnPublications(home, index, on_event))
         tracker = Tracker(plan.rules)
 
