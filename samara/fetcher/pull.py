@@ -329,7 +329,7 @@ class _Pulling:
         if file.inline is not None or self._home.blob(file.b3_hex).exists():
             return False
         partial = Partial(self._home, file.b3_hex)
-        return (partial.data.exists() and not partial.has_news()) or not self._home.index.exists()
+        return (partial.data.exists() and not partial.has_news()) or not self._home.may_have_index
 
     def _adopt_store_file(self, file: ReleaseFile, path: Path) -> None:
         """A file in the store that the index doesn't vouch for: killed between rename and record, or damaged."""
@@ -375,7 +375,7 @@ class _Pulling:
     @property
     def _may_reuse(self) -> bool:
         """Whether blocks may lie here: something was kept before, or people point to files."""
-        return bool(self._options.adopt) or self._home.index.exists()
+        return bool(self._options.adopt) or self._home.may_have_index
 
     # -- fetching ------------------------------------------------------------------------------------------------
 
@@ -404,7 +404,7 @@ class _Pulling:
             return None
         if self._may_reuse:
             # nothing was ever kept here: then only what people point to
-            has_index = self._home.index.exists()
+            has_index = self._home.may_have_index
             gather(
                 self._home,
                 partial,
