@@ -106,9 +106,12 @@ class Intake:
         peers_of: PeersOf = nobody,
         origin: str | None = None,
         limits: Limits | None = None,
+        on_ended: Callable[[], None] = lambda: None,
         on_event: OnEvent,
     ) -> None:
-        """`origin`: this registry's own address: a mirror below it is no source. `peers_of`: see `Loop`."""
+        """`origin`: this registry's own address: a mirror below it is no source. `peers_of`: see `Loop`. `on_ended`: a
+        blob has come or failed; called in its thread.
+        """
         self._home = home
         self._index = index
         self._options = options
@@ -116,6 +119,7 @@ class Intake:
         self._descriptions = descriptions
         self._origin = None if origin is None else origin.rstrip("/") + "/"
         self._limits = limits or Limits()
+        self._on_ended = on_ended
         self._on_event = on_event
         self._arrivals = Arrivals(home, _Opened(index), on_event)
         self._jobs: dict[str, _Job] = {}
@@ -260,6 +264,7 @@ class Intake:
             with self._changed:
                 del self._jobs[coming.b3]
                 self._changed.notify_all()
+            self._on_ended()
 
     def _failed(self, coming: Coming, error: SamaraError) -> None:
         with self._changed:

@@ -107,9 +107,14 @@ class Mirroring:
         self._state: object = None
         self._scanned_at = float("-inf")
         self._trouble: str | None = None
+        self._wake = threading.Event()
+
+    def wake(self) -> None:
+        """There may be something to do. From any thread."""
+        self._wake.set()
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set. Raises nothing: what goes wrong is told and tried again."""
+        """Until `stop` is set, and `wake` called. Raises nothing: what goes wrong is told and tried again."""
         rest = self._rules.look_every
         while not stop.is_set():
             try:
@@ -125,7 +130,11 @@ class Mirroring:
                     self._trouble = None
                     self._on_event(Note(message="mirroring goes on"))
                 rest = self._rules.look_every
-            stop.wait(rest)
+            if self._trouble is None:
+                self._wake.wait(rest)
+            else:
+                stop.wait(rest)
+            self._wake.clear()
 
     def status(self) -> KeepStatus:
         """How it stands."""

@@ -84,6 +84,7 @@ class Providing:
             peers_of=peers_of,
             origin=options.origin,
             limits=options.limits,
+            on_ended=lambda: self._mirroring.wake(),
             on_event=on_event,
         )
         self._mirroring = Mirroring(
@@ -119,6 +120,7 @@ class Providing:
 
     def _end_thread(self) -> None:
         self._stop.set()
+        self._mirroring.wake()
         self._thread.join(STOP_WITHIN)
 
     def touch(self, b3: str) -> None:
