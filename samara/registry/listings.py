@@ -19,7 +19,7 @@ from samara.registry import block_sharing, listed_torrents, overview, published,
 from samara.registry.block_sharing import SharedWith
 from samara.registry.index_columns import bytes_of, digest_of, text_of
 from samara.registry.index_database import Database
-from samara.registry.overview import CatalogStamp, Overview
+from samara.registry.overview import CatalogStamp, Overview, OwnersModels
 from samara.registry.published import ListedBlob
 from samara.registry.repositories import Tag
 from samara.registry.tables import (
@@ -404,6 +404,11 @@ class Listings:
         """Every name at this registry that is a publisher's own, the first one first."""
         with self._database.read() as session:
             return overview.namespaces(session, identity)
+
+    def owners_models(self, owner: Owner, *, limit: int, offset: int) -> OwnersModels:
+        """Some of a publisher's models, by name: so many from the `offset`-th on."""
+        with self._database.read() as session:
+            return overview.owners_models(session, owner.identity, limit=limit, offset=offset)
 
     def catalog_stamp(self, identity: str) -> CatalogStamp | None:
         """Which catalog of a publisher is the newest here; None without one."""

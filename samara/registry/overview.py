@@ -15,6 +15,7 @@ from samara.registry.tables import (
     FileRow,
     ListingRow,
     LocationRow,
+    ModelRow,
     NamespaceRow,
     PublisherRow,
 )
@@ -43,6 +44,38 @@ class CatalogStamp:
     root_version: int
     timestamp_version: int
     accepted_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelNames:
+    """A model that a publisher lists, and how many names it has, withdrawn ones too."""
+
+    model: str
+    names: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnersModels:
+    """Some of a publisher's models by name; `total`: all of them."""
+
+    models: tuple[ModelNames, ...]
+    total: int
+
+
+def owners_models(session: Session, identity: str, *, limit: int, offset: int) -> OwnersModels:
+    """The models of a publisher in the order of their names, so many from the `offset`-th on."""
+    listed = (
+        select(ModelRow.name, sa.func.count().label("names"))
+        .join(ListingRow, ListingRow.model_id == ModelRow.id)
+        .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+        .where(PublisherRow.identity == identity)
+        .group_by(ModelRow.id, ModelRow.name)
+    )
+    total = session.scalar(select(sa.func.count()).select_from(listed.subquery())) or 0
+    rows = session.execute(listed.order_by(ModelRow.name).limit(limit).offset(offset))
+    return OwnersModels(
+        models=tuple(ModelNames(model=text_of(name), names=names) for name, names in rows), total=total
+    )  # fmt: skip
 
 
 def overview(session: Session) -> Overview:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from samara.registry import block_sharing
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.listings import Owner
 from samara.registry.tables import BlobRow, BlockRow, ListingRow, ReleaseRow
 
 COMMON, OTHER = b"c" * 5000, b"o" * 3000
@@ -143,3 +144,20 @@ def test_how_much_is_listed(index: Index) -> None:
     assert (found.models, found.names, found.blobs, found.size) == (2, 2, 3, len(COMMON) + len(OTHER) + 5)
     assert (found.blobs_here, found.size_here) == (0, 0)
     assert found.database in {"SQLite", "PostgreSQL"}
+
+
+def test_a_publisher_s_models_come_in_pages(index: Index) -> None:
+    for number in range(5):
+        listed(index, f"model-{number}", {"a": b"%d" % number})
+    listed(index, "model-3", {"a": b"another"}, tag="v2", retracted="no")
+    listed(index, "not-listed", {"a": b"x"}, as_name=False)
+    listed(index, "elsewhere", {"a": b"y"}, identity=MALLORY)
+    owner = Owner(identity=ACME, name="acme", namespace=None)
+    pages = [index.listings.owners_models(owner, limit=2, offset=offset) for offset in (0, 2, 4, 6)]
+    assert [[(one.model, one.names) for one in page.models] for page in pages] == [
+        [("model-0", 1), ("model-1", 1)],
+        [("model-2", 1), ("model-3", 2)],
+        [("model-4", 1)],
+        [],
+    ]
+    assert {page.total for page in pages} == {5}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.service.manifests import Manifests
 from samara.schemas.errors import StoreError, UsageError
+from samara.schemas.manifest import Release, parse_manifest
 
 
 @pytest.fixture
@@ -46,14 +49,40 @@ def test_what_was_asked_for_longest_ago_goes_first(index: Index, bounds: dict[st
     assert manifests.release(releases[1].digest) is not second
 
 
-def test_a_release_larger_than_all_that_is_kept_is_given_and_pushes_nothing_out(index: Index) -> None:
+def test_a_release_larger_than_all_that_is_kept_stays_alone_until_another_comes(index: Index) -> None:
     small, large = signed({"a.bin": b"a"}), signed(version=2)
     small.add_to(index)
     large.add_to(index)
     manifests = Manifests(index, max_blocks=1)
-    kept = manifests.release(small.digest)
-    assert manifests.release(large.digest) == large.release
-    assert manifests.release(small.digest) is kept
+    first = manifests.release(small.digest)
+    kept = manifests.release(large.digest)
+    assert kept is not None
+    assert manifests.release(large.digest) is kept
+    again = manifests.release(small.digest)
+    assert again == first
+    assert again is not first
+    assert manifests.release(large.digest) is not kept
+
+
+def test_many_who_ask_at_once_have_it_parsed_once(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = signed()
+    release.add_to(index)
+    manifests, parsed, all_there = Manifests(index), [], threading.Barrier(8)
+
+    def parse(payload: bytes) -> Release:
+        parsed.append(payload)
+        return parse_manifest(payload)
+
+    monkeypatch.setattr("samara.registry.service.manifests.parse_manifest", parse)
+
+    def ask(_number: int) -> Release | None:
+        all_there.wait()
+        return manifests.release(release.digest)
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(ask, range(8)))
+    assert len(parsed) == 1
+    assert all(one is found[0] for one in found)
 
 
 @pytest.mark.parametrize("damage", [b"{}", signed(version=2).envelope.payload], ids=["no manifest", "another one"])

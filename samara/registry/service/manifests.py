@@ -1,6 +1,7 @@
 """Manifests as values, each parsed once: the newest asked for are kept, so many blocks of them at most.
 
-Parsing one of 16,384 blocks takes about a tenth of a second and a few megabytes, which is why both ends are bounded.
+Parsing one of 16,384 blocks takes about a tenth of a second and a few megabytes, the largest there may be some hundred
+megabytes: so both ends are bounded, and one is parsed at a time. Whoever asks for the same one meanwhile finds it done.
 Says nothing of what is listed or withdrawn: that is `Listings`. Safe to use from several threads.
 """
 
@@ -27,36 +28,42 @@ class Manifests:
         self._kept: OrderedDict[str, Release] = OrderedDict()
         self._blocks = 0
         self._lock = threading.Lock()
+        self._parsing = threading.Lock()
 
     def release(self, digest: str) -> Release | None:
         """The release with this manifest; None if the index has none. Raises UsageError (no digest), StoreError."""
+        found = self._find(digest)
+        if found is not None:
+            return found
+        with self._parsing:
+            found = self._find(digest)
+            if found is not None:
+                return found
+            stored = self._index.release_by_digest(digest)
+            if stored is None:
+                return None
+            try:
+                release = parse_manifest(stored.envelope.payload)
+            except MalformedError as error:
+                raise _damaged(digest, error.what) from None
+            if release.digest != digest:
+                raise _damaged(digest, "it has another digest")
+            self._keep(release)
+            return release
+
+    def _find(self, digest: str) -> Release | None:
         with self._lock:
             found = self._kept.get(digest)
             if found is not None:
                 self._kept.move_to_end(digest)
-                return found
-        stored = self._index.release_by_digest(digest)
-        if stored is None:
-            return None
-        try:
-            release = parse_manifest(stored.envelope.payload)
-        except MalformedError as error:
-            raise _damaged(digest, error.what) from None
-        if release.digest != digest:
-            raise _damaged(digest, "it has another digest")
-        self._keep(release)
-        return release
+            return found
 
     def _keep(self, release: Release) -> None:
-        weight = _blocks(release)
-        if weight > self._max_blocks:
-            return
         with self._lock:
-            if release.digest in self._kept:
-                return
             self._kept[release.digest] = release
-            self._blocks += weight
-            while self._blocks > self._max_blocks or len(self._kept) > self._max_kept:
+            self._blocks += _blocks(release)
+            # the newest stays even if it is too large by itself: else it would be parsed for every request
+            while (self._blocks > self._max_blocks or len(self._kept) > self._max_kept) and len(self._kept) > 1:
                 _, gone = self._kept.popitem(last=False)
                 self._blocks -= _blocks(gone)
 

@@ -8,11 +8,12 @@ from blake3 import blake3
 from fastapi import Request
 from fastapi.responses import Response
 
-from samara.registry.listings import Listing
+from samara.registry.listings import Listing, Owner
 from samara.registry.service.pages import commands
 from samara.registry.service.pages.key_history import key_history
+from samara.registry.service.pages.model import newest
 from samara.registry.service.pages.qr import qr_code
-from samara.registry.service.pages.rendering import Pages, number_in, paged
+from samara.registry.service.pages.rendering import Paged, Pages, number_in, part_of
 from samara.registry.trust.identity import identity_uri
 
 MODELS_PER_PAGE = 40
@@ -62,20 +63,23 @@ def answer(pages: Pages, request: Request) -> Response:
             )
             for one in against[:EQUIVOCATIONS_SHOWN]
         ),
-        models=paged(
-            model_lines(listings.of_owner(owner)), number_in(request, "page") or 1, MODELS_PER_PAGE
-        ),
+        models=_models(pages, owner, number_in(request, "page") or 1),
         trust=commands.trust(owner),
         trust_qr=qr_code(identity_uri(owner.identity).upper()),
     )  # fmt: skip
 
 
-def model_lines(listings: tuple[Listing, ...]) -> tuple[ModelLine, ...]:
-    """Listings, highest versions first → one line for each model, by name; withdrawn names don't stand for it."""
-    by_model: dict[str, list[Listing]] = {}
-    for listing in listings:
-        by_model.setdefault(listing.model, []).append(listing)
-    return tuple(
-        ModelLine(newest=next((one for one in theirs if one.retracted is None), theirs[0]), names=len(theirs))
-        for _, theirs in sorted(by_model.items())
-    )
+def _models(pages: Pages, owner: Owner, number: int) -> Paged[ModelLine]:
+    """The `number`-th page of a publisher's models; beyond the end the last one."""
+    listings = pages.service.listings
+    start = (number - 1) * MODELS_PER_PAGE
+    some = listings.owners_models(owner, limit=MODELS_PER_PAGE, offset=start)
+    if not some.models and some.total:
+        start = (some.total - 1) // MODELS_PER_PAGE * MODELS_PER_PAGE
+        some = listings.owners_models(owner, limit=MODELS_PER_PAGE, offset=start)
+    lines = []
+    for one in some.models:
+        found = listings.model(owner, one.model)
+        if found:  # else it went away meanwhile
+            lines.append(ModelLine(newest=newest(found), names=one.names))
+    return part_of(lines, start=start, total=some.total, per_page=MODELS_PER_PAGE)

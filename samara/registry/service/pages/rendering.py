@@ -58,14 +58,21 @@ class Paged(Generic[T]):
 
 def paged(items: Sequence[T], number: int, per_page: int) -> Paged[T]:
     """The `number`-th page of them; beyond the end the last one."""
-    pages = max(1, -(-len(items) // per_page))
-    here = min(max(number, 1), pages)
-    start = (here - 1) * per_page
-    shown = tuple(items[start : start + per_page])
+    last = max(1, -(-len(items) // per_page))
+    start = (min(max(number, 1), last) - 1) * per_page
+    return part_of(items[start : start + per_page], start=start, total=len(items), per_page=per_page)
+
+
+def part_of(items: Sequence[T], *, start: int, total: int, per_page: int) -> Paged[T]:
+    """A page that was asked for as such: `items` from the `start`-th (a whole number of pages) on, of `total`."""
     return Paged(
-        items=shown, number=here, pages=pages, first=start + 1 if shown else 0, last=start + len(shown),
-        total=len(items),
-    )  # fmt: skip
+        items=tuple(items),
+        number=start // per_page + 1,
+        pages=max(1, -(-total // per_page)),
+        first=start + 1 if items else 0,
+        last=start + len(items),
+        total=total,
+    )
 
 
 class Pages:

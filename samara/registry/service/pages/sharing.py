@@ -48,22 +48,35 @@ class Sharing:
         self._service = service
         self._kept: OrderedDict[tuple[str, str | None], tuple[float, Shared]] = OrderedDict()
         self._lock = threading.Lock()
+        self._working = threading.Lock()  # one at a time: whoever asks for the same meanwhile finds it done
 
     def of(self, release: Release, previous: Release | None) -> Shared:
         """The block map of a release, compared to another. Raises StoreError."""
-        key, now = (release.digest, previous.digest if previous else None), self._service.clock()
+        key = (release.digest, previous.digest if previous else None)
+        found = self._find(key)
+        if found is not None:
+            return found
+        with self._working:
+            found = self._find(key)
+            if found is None:
+                found = self._work_out(release, previous)
+                self._keep(key, found)
+            return found
+
+    def _find(self, key: tuple[str, str | None]) -> Shared | None:
         with self._lock:
             found = self._kept.get(key)
-            if found is not None and 0 <= now - found[0] < LASTS:
-                self._kept.move_to_end(key)
-                return found[1]
-        shared = self._work_out(release, previous)
+            if found is None or not 0 <= self._service.clock() - found[0] < LASTS:
+                return None
+            self._kept.move_to_end(key)
+            return found[1]
+
+    def _keep(self, key: tuple[str, str | None], shared: Shared) -> None:
         with self._lock:
-            self._kept[key] = (now, shared)
+            self._kept[key] = (self._service.clock(), shared)
             self._kept.move_to_end(key)
             while len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
-        return shared
 
     def _work_out(self, release: Release, previous: Release | None) -> Shared:
         before = (
