@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_LISTEN = "127.0.0.1:8642"
+GIVE_UP_AFTER = 60.0  # seconds without a byte until a fetch waits for another time
 PACKAGES = frozenset({"fastapi", "starlette", "uvicorn", "httptools", "jinja2", "prometheus_client", "segno"})
 
 
@@ -241,8 +243,10 @@ def _provide(told: dict[str, Any], origin: str) -> ProvideOptions | None:
         down=told["down"],
         small=False,
     )
+    # whom the registry's tracker is asked by learns of the mirror too
+    swarm = replace(swarm, trackers=(*swarm.trackers, f"{origin}/announce"))
     return ProvideOptions(
-        pull=PullOptions(swarm=swarm, private_mirrors=told["private_mirrors"]),
+        pull=PullOptions(swarm=swarm, private_mirrors=told["private_mirrors"], give_up_after=GIVE_UP_AFTER),
         mirror=told["mirror"],
         pull_through=told["pull_through"],
         quota=None if told["quota"] is None else parse_size(told["quota"]),

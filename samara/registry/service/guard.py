@@ -95,6 +95,8 @@ class Guard:
             limit = self._service.settings.quotas.publish_bytes if is_publish else MAX_BODY
             _check_head(scope, limit, codings={"zstd"} if is_publish else set())
         except RefusedError as error:
+            if not is_publish:  # a page of another site is to learn why: it is nothing but that
+                added |= dict(_CORS)
             await problem(error)(scope, receive, sending)
             return
         if is_publish:

@@ -24,7 +24,7 @@ MAX_HOPS = 16  # addresses looked at in X-Forwarded-For
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
     """`wait`: seconds until a request would be granted, 0.0 if this one is; `remaining` requests; `reset`: seconds
-    until the quota is whole again.
+    until there are more: the whole quota, or the next one where none is left.
     """
 
     wait: float
@@ -71,7 +71,8 @@ class Buckets:
         return Grant(
             wait=0.0 if granted else (1.0 - tokens) / self._rate,
             remaining=int(tokens),
-            reset=math.ceil((self.per_minute - tokens) / self._rate),
+            # clients rest for as long as this says (huggingface_hub does), so where none is left it is the next one
+            reset=math.ceil(((self.per_minute if tokens >= 1.0 else 1.0) - tokens) / self._rate),
         )
 
     def __len__(self) -> int:

@@ -130,7 +130,12 @@ def _kept(service: Service) -> Iterator[Gauge]:
         ("samara_mirror_brought_blobs", "Blobs fetched since the start", status.brought),
         ("samara_mirror_brought_bytes", "Bytes of them", status.brought_bytes),
         ("samara_mirror_evicted_blobs", "Blobs removed since the start to make room", status.evicted),
+        ("samara_mirror_evicted_bytes", "Bytes of them", status.evicted_bytes),
+        ("samara_mirror_failures", "Fetches that failed since the start", status.failures),
+        ("samara_mirror_rejected_sources", "Peers and mirrors that lied since the start", status.rejected_sources),
+        ("samara_mirror_seeding_blobs", "Blobs given to swarms", status.seeding),
         ("samara_mirror_uploaded_bytes", "Bytes given to swarms since the start", status.uploaded),
+        ("samara_mirror_trouble", "Whether something stops all fetching", float(status.trouble is not None)),
     ):
         yield Gauge(name=name, about=about, value=value)
     for source, count in (("peers", status.from_peers), ("mirrors", status.from_mirrors)):

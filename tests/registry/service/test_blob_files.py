@@ -23,6 +23,7 @@ from samara.registry.service.app import create_app
 from samara.registry.service.server import RunningServer
 from samara.registry.service.settings import Settings
 from samara.registry.service.wire_limits import WireLimits
+from samara.schemas.stamps import Stamp
 
 
 @pytest.fixture(scope="module")
@@ -235,11 +236,9 @@ class TestHandOver:
         home = served.service.home
         stored = home.blob(file.b3_hex)
         stored.parent.mkdir(parents=True, exist_ok=True)
-        os.link(served.place(file), stored)
-        record = served.service.index.blob(file.b3)
-        assert record is not None
+        stored.write_bytes(data)
         served.service.index.set_location(
-            file.b3, stored, record.locations[0].stamp, in_store=True, verified_at=1.0
+            file.b3, stored, Stamp.of(stored.stat()), in_store=True, verified_at=1.0
         )  # fmt: skip
         settings = Settings(
             origin=ORIGIN, rates=UNLIMITED, accel="/samara-files/", proxies=(ip_network("127.0.0.1/32"),)
