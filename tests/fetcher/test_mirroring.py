@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import threading
@@ -22,6 +23,7 @@ from samara.fetcher.kept import NAME
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.listings import SwarmSample
+from samara.registry.positioned import read_at
 from samara.registry.trust.pins import TrustFolder
 from samara.schemas.errors import DiskFullError, StoreError, UsageError
 
@@ -74,6 +76,26 @@ def test_another_machine_pulls_from_the_mirror_when_the_publisher_is_gone(tmp_pa
                 registry.until(lambda status: status.seeding == 1)
             done = pulled(trusting_home(tmp_path / "home", published), published.file, options(registry.endpoint))
             assert done.bytes_from_peers >= SIZE
+
+
+def test_who_reads_what_is_being_mirrored_gets_its_front_first(tmp_path: Path) -> None:
+    published = one_blob(tmp_path, 32 * MIB)
+    with (
+        seeding(published, up=6 * MIB) as seeder,
+        registry_home(tmp_path / "registry", published) as (home, index),
+        provided(home, index, mirroring(asking(seeder.endpoint))) as registry,
+    ):
+        registry.until(lambda status: any(one.from_peers > MIB for one in status.coming))
+        arriving = registry.bring(published.only.b3)
+        front = arriving.wait(0, 30.0)
+        assert 0 < front < published.size
+        assert not home.blob(published.only.b3_hex).exists()
+        with published.source.open("rb") as source:
+            fd = arriving.open()
+            assert read_at(fd, front, 0) == source.read(front)
+            os.close(fd)
+        assert registry.until(lambda status: status.here == 1 and not status.coming).brought == 1
+        arriving.close()
 
 
 def test_what_lies_here_already_is_neither_fetched_nor_ours(tmp_path: Path) -> None:
