@@ -87,7 +87,7 @@ class Upkeep:
             self._try(self._record)
 
     def _run(self) -> None:
-        while not self._stop.wait(self._look_every):
+        while not self._stop.wait(0.0 if self._published.is_behind else self._look_every):
             self.step(self._clock(), time.monotonic())
 
     def _follow(self) -> None:

@@ -43,10 +43,20 @@ def test_every_listed_torrent_is_followed_and_read_once(tmp_path: Path, monkeypa
         assert found is not None
         assert set(found) == set(published(service))
         assert following.changed() is None
-        monkeypatch.setattr("samara.registry.tracker.published.parse_blob_torrent", None)  # would raise
-        again = Published(service.listings)
-        again._known = {torrent.v2: torrent for torrent in found}
-        assert again.changed() == found
+        monkeypatch.setattr(following, "_state", None)
+        monkeypatch.setattr("samara.registry.tracker.published._read", None)  # would raise
+        assert following.changed() == found
+
+
+def test_many_torrents_are_read_a_part_at_a_time(tmp_path: Path) -> None:
+    with registry(tmp_path) as service:
+        following = Published(service.listings, at_once=2)
+        sizes = []
+        while (found := following.changed()) is not None:
+            sizes.append(len(found))
+            assert following.is_behind == (len(found) < len(published(service)))
+    assert sizes == [*range(2, sizes[-1], 2), sizes[-1]]
+    assert len(sizes) >= 2
 
 
 def test_a_damaged_torrent_is_left_out_alone(tmp_path: Path) -> None:
