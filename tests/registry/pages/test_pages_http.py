@@ -13,6 +13,7 @@ from page_kit import Shown
 
 from samara.registry.service.app import create_app
 from samara.registry.service.server import RunningServer
+from samara.registry.tracker.values import Announce, Torrent
 from samara.schemas.errors import StoreError
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -241,3 +242,39 @@ def test_a_database_that_is_gone_is_a_503_that_says_when_to_come_back(
         assert b"the database doesn" in body
         monkeypatch.undo()
         assert ask(server.url, "/status", HTML)[0] == 200
+
+
+def test_whether_the_bytes_are_here_is_said_and_only_then_a_download_offered(url: str) -> None:
+    """The registry has acme's files on its own disk; of umbra it only took the manifests."""
+    here, elsewhere = (ask(url, path)[2].decode() for path in ("/acme/llama", "/umbra/tuned"))
+    assert "is here; each of its blocks was checked" in here
+    assert " download>" in here
+    assert "is not here: it comes from peers and mirrors" in elsewhere
+    assert " download>" not in elsewhere
+    assert "/v1/torrents/" in elsewhere
+
+
+def test_the_swarm_now_and_over_time(shown: Shown, url: str) -> None:
+    listings, tracker = shown.service.listings, shown.service.tracker
+    owner = listings.owner("acme")
+    assert owner is not None
+    release = shown.service.manifests.release(listings.model(owner, "llama")[0].manifest)
+    assert release is not None
+    file = release.files[0]
+    assert file.torrent is not None
+    v1, v2 = bytes.fromhex(file.torrent.v1), bytes.fromhex(file.torrent.v2)
+    assert "0 seeders and 0 leechers" in ask(url, "/acme/llama")[2].decode()
+    tracker.publish([Torrent(b3=file.b3, v1=v1, v2=v2)])
+    try:
+        for number in range(3):
+            told = Announce(infohash=v1, peer_id=bytes([number]) * 20, port=7000, is_whole=number < 2)
+            tracker.announce(told, bytes([198, 51, 100, number]), shown.service.clock())
+        page = ask(url, "/acme/llama")[2].decode()
+    finally:
+        tracker.publish([])
+    assert "2 seeders and 1 leecher of" in page
+    samples = listings.samples(file.b3, since=0)
+    table = page.partition("The most peers at once")[2].partition("</table>")[0]
+    assert str(max(one.seeders for one in samples)) in re.findall(r'<td class="number">(\d+)</td>', table)
+    assert page.count('class="seeders"') == 2  # the area, and its key
+    assert 'class="seeders"' not in ask(url, "/acme/shards")[2].decode()  # where nobody was seen
