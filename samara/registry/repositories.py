@@ -52,6 +52,24 @@ def tags(
     manifests: Collection[str] | None,
 ) -> tuple[Tag, ...]:
     """See `Listings.tags`."""
+    chosen = (
+        select(ListingRow.id)
+        .join(ModelRow, ListingRow.model_id == ModelRow.id)
+        .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+        .where(PublisherRow.identity == identity, ModelRow.name == model)
+        .order_by(ListingRow.version.desc(), ListingRow.tag)
+        .limit(limit)
+    )
+    if current:
+        chosen = chosen.where(ListingRow.retracted.is_(None))
+    if named is not None:
+        chosen = chosen.where(ListingRow.tag.in_(named))
+    if manifests is not None:
+        digests = list(map(b3_raw, manifests))
+        chosen = chosen.join(ReleaseRow, ListingRow.release_id == ReleaseRow.id).where(
+            ReleaseRow.manifest_digest.in_(digests)
+        )
+    # in two steps: what comes after a long description in a row costs a walk over it, so only the chosen rows pay
     wanted = (
         select(
             ListingRow.tag,
@@ -65,19 +83,10 @@ def tags(
             ListingRow.context_length,
             ListingRow.retracted,
         )
-        .join(ModelRow, ListingRow.model_id == ModelRow.id)
-        .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
         .join(ReleaseRow, ListingRow.release_id == ReleaseRow.id)
-        .where(PublisherRow.identity == identity, ModelRow.name == model)
+        .where(ListingRow.id.in_(chosen))
         .order_by(ListingRow.version.desc(), ListingRow.tag)
-        .limit(limit)
     )
-    if current:
-        wanted = wanted.where(ListingRow.retracted.is_(None))
-    if named is not None:
-        wanted = wanted.where(ListingRow.tag.in_(named))
-    if manifests is not None:
-        wanted = wanted.where(ReleaseRow.manifest_digest.in_(list(map(b3_raw, manifests))))
     return tuple(
         Tag(
             tag=text_of(tag),
