@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
 from sqlalchemy.engine import Dialect
 
 from samara.registry.search_words import searchable
@@ -54,12 +54,14 @@ def index_words(table: sa.Table) -> None:
             event.listen(table, "after_create", ddl.execute_if(dialect=name))
 
 
-def have_words(words: Sequence[str], dialect: str) -> sa.ColumnElement[bool]:
-    """Whether a row of listings has all of these words (of `words_of`), or longer ones that begin with them."""
+def with_words(words: Sequence[str], dialect: str) -> sa.Select[int]:
+    """The numbers of listings that have all of these words (of `words_of`), or longer ones that begin with them."""
     if dialect == "sqlite":
-        matches = sa.table("listing_words", sa.column("rowid", sa.Integer))
+        listings = sa.table("listing_words", sa.column("rowid", sa.Integer))
         asked = " ".join(f'"{word}"*' for word in words)
-        found = sa.select(matches.c.rowid).where(sa.literal_column("listing_words").op("MATCH")(asked))
-        return sa.literal_column("listings.id", sa.Integer).in_(found)
+        return sa.select(listings.c.rowid).where(sa.literal_column("listing_words").op("MATCH")(asked))
+    listings = sa.table("listings", sa.column("id", sa.Integer), sa.column("word_vector", TSVECTOR))
     asked = " & ".join(f"'{word}':*" for word in words)
-    return sa.literal_column("listings.word_vector").op("@@", is_comparison=True)(sa.cast(asked, TSQUERY()))
+    return sa.select(listings.c.id).where(
+        listings.c.word_vector.op("@@", is_comparison=True)(sa.cast(asked, TSQUERY()))
+    )

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from operator import itemgetter
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import func, select
@@ -22,8 +21,9 @@ from sqlalchemy.orm import Session
 
 from samara.registry.index_columns import text_of
 from samara.registry.index_database import Database
-from samara.registry.listing_words import have_words
+from samara.registry.listing_words import with_words
 from samara.registry.listings import Listing, Owner, listing_of
+from samara.registry.search_facts import Facts, Row
 from samara.registry.search_words import words_of
 from samara.registry.tables import ListingRow, ModelRow, NamespaceRow, PublisherRow, ReleaseRow
 from samara.schemas.errors import UsageError
@@ -36,12 +36,10 @@ MAX_LIMIT = 100  # models of one page
 MAX_OFFSET = 10_000
 MAX_TAGS = 10  # listings shown of one model
 MAX_DESCRIPTION = 500  # characters of one, here
-MAX_COUNTED = 50_000  # listings that totals and facets are counted over
+MAX_SEARCHED = 200_000  # listings; of more, the latest
 MAX_VALUES = 50  # of one facet
-MAX_KEPT = 64  # outcomes of searches, of at most 80 kB each
+MAX_KEPT = 64  # outcomes of searches: 80 kB each, and a byte for each listing
 FACETS = ("architecture", "quantisation", "license")
-
-T = TypeVar("T")
 
 
 class Sort(StrEnum):
@@ -118,33 +116,26 @@ class SearchPage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Wanted:
-    """A query less its text and its page. `publisher`: the number of a row."""
-
-    query: SearchQuery
-    words: tuple[str, ...]
-    publisher: int | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Outcome:
-    """What all pages of a search share. `models`: ids in order, as many as pages may show."""
+    """What all pages of a search share. `models`: in order, as many as pages may show; `chosen`: see `Facts`."""
 
     models: array[int]
     total: int
-    is_total: bool
+    chosen: bytes
     facets: dict[str, tuple[FacetValue, ...]]
 
 
 class Searches:
-    """Searches in one database. What many pages share is kept until a listing changes: what finds much, and takes
-    longest, is asked most. Safe to use from several threads.
+    """Searches in one database. The facts of all that is listed are read once after each change of a listing; words are
+    looked up in the database's full-text index. What the pages of a search share is kept. Safe to use from several
+    threads.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._kept: OrderedDict[object, Any] = OrderedDict()
-        self._stamp: object = None
+        self._kept: OrderedDict[object, _Outcome] = OrderedDict()
+        self._facts: tuple[object, Facts] | None = None
+        self._reading = threading.Lock()
         self._lock = threading.Lock()
 
     def search(self, query: SearchQuery) -> SearchPage:
@@ -156,40 +147,37 @@ class Searches:
             publisher = None if query.publisher is None else _publisher(session, query.publisher)
             if query.publisher is not None and publisher is None:
                 return SearchPage()
-            wanted = _Wanted(query=replace(query, text="", limit=1, offset=0), words=words, publisher=publisher)
             stamp = _stamp(session)
-            outcome = self._once(wanted, stamp, lambda: _outcome(session, wanted))
-            facets = dict(outcome.facets)
-            for facet in FACETS:
-                if getattr(query, facet) is not None:
-                    facets[facet] = self._facet_without_itself(session, stamp, wanted, facet)
+            facts = self._facts_of(session, stamp)
+            key = (stamp, words, publisher, replace(query, text="", publisher=None, limit=1, offset=0))
+            outcome = self._of_before(key)
+            if outcome is None:
+                outcome = _outcome(session, facts, query, words, publisher)
+                self._keep(key, outcome)
             models = outcome.models[query.offset : query.offset + query.limit].tolist()
-            found = _page(session, wanted, models) if models else ()
-        return SearchPage(found=found, total=outcome.total, is_total=outcome.is_total, facets=facets)
+            found = _page(session, [facts.listings(model, outcome.chosen) for model in models])
+        return SearchPage(
+            found=found, total=outcome.total, is_total=len(facts) < MAX_SEARCHED, facets=dict(outcome.facets)
+        )
 
-    def _facet_without_itself(
-        self, session: Session, stamp: object, wanted: _Wanted, facet: str
-    ) -> tuple[FacetValue, ...]:  # fmt: skip
-        without: dict[str, Any] = {facet: None}
-        wider = replace(wanted, query=replace(wanted.query, **without, sort=Sort.NEWEST))
-        return self._once((wider, facet), stamp, lambda: _facet(*_columns_of(session, wider, facet)))
+    def _facts_of(self, session: Session, stamp: object) -> Facts:
+        """Read by one thread; the others wait for it."""
+        with self._reading:
+            if self._facts is None or self._facts[0] != stamp:
+                self._facts = (stamp, _read_facts(session))
+            return self._facts[1]
 
-    def _once(self, key: object, stamp: object, make: Callable[[], T]) -> T:
-        """What was made for `key` since the last change, else what `make` makes."""
+    def _of_before(self, key: object) -> _Outcome | None:
         with self._lock:
-            if stamp != self._stamp:
-                self._kept.clear()
-                self._stamp = stamp
             if key in self._kept:
                 self._kept.move_to_end(key)
-                return cast(T, self._kept[key])
-        made = make()
+            return self._kept.get(key)
+
+    def _keep(self, key: object, outcome: _Outcome) -> None:
         with self._lock:
-            if stamp == self._stamp:
-                self._kept[key] = made
-                while len(self._kept) > MAX_KEPT:
-                    self._kept.popitem(last=False)
-        return made
+            self._kept[key] = outcome
+            while len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
 
 
 def _check_number(name: str, value: int, least: int, most: int) -> None:
@@ -203,84 +191,59 @@ def _stamp(session: Session) -> tuple[object, ...]:
     return tuple(session.execute(select(func.count(), func.max(ListingRow.id), func.max(at), func.sum(at))).one())
 
 
-def _outcome(session: Session, wanted: _Wanted) -> _Outcome:
-    """All that fits, in order and counted."""
-    models, listed, sizes, names, *values = _columns_of(session, wanted, "listed_at", "size", "name", *FACETS)
-    ordered = _in_order(models, listed, sizes, names, sort=wanted.query.sort, words=wanted.words)
-    return _Outcome(
-        models=array("q", ordered[: MAX_OFFSET + MAX_LIMIT]),
-        total=len(ordered),
-        is_total=len(models) < MAX_COUNTED,
-        facets={facet: _facet(models, of_facet) for facet, of_facet in zip(FACETS, values, strict=True)},
-    )
-
-
-def _columns_of(session: Session, wanted: _Wanted, *names: str) -> list[tuple[Any, ...]]:
-    """The models and these columns of every listing that fits; of more than are counted, of the latest."""
-    chosen = [ModelRow.name if name == "name" else getattr(ListingRow, name) for name in names]
-    found = session.connection().execute(  # plain rows: there may be many
-        select(ListingRow.model_id, *chosen)
+def _read_facts(session: Session) -> Facts:
+    """All that is listed and not withdrawn; of more than are searched, the latest."""
+    rows = session.connection().execute(  # plain rows: there are many
+        select(
+            ListingRow.id, ListingRow.model_id, ModelRow.publisher_id, ModelRow.name, ListingRow.version,
+            ListingRow.listed_at, ListingRow.size, ListingRow.architecture, ListingRow.quantisation, ListingRow.license,
+        )
         .join(ModelRow, ListingRow.model_id == ModelRow.id)
-        .where(*_conditions(session, wanted))
+        .where(ListingRow.retracted.is_(None))
         .order_by(ListingRow.id.desc())
-        .limit(MAX_COUNTED)
+        .limit(MAX_SEARCHED)
+    )  # fmt: skip
+    return Facts(
+        Row(
+            id=number, model=model, publisher=publisher, name=name, version=version, listed_at=at, size=size,
+            facets=tuple(facets),
+        )
+        for number, model, publisher, name, version, at, size, *facets in rows
+    )  # fmt: skip
+
+
+def _outcome(
+    session: Session, facts: Facts, query: SearchQuery, words: Sequence[str], publisher: int | None
+) -> _Outcome:  # fmt: skip
+    """All that fits, in order and counted."""
+    ids = None
+    if words:
+        ids = set(session.connection().execute(with_words(words, session.get_bind().dialect.name)).scalars())
+
+    def choose(without: str = "") -> bytes:
+        values = [None if facet == without else getattr(query, facet) for facet in FACETS]
+        return facts.choose(
+            ids=ids, publisher=publisher, facets=values, exact=[facet != "license" for facet in FACETS],
+            min_size=query.min_size, max_size=query.max_size,
+        )  # fmt: skip
+
+    chosen = choose()
+    if query.sort is Sort.NAME:
+        models = facts.by_name(chosen)
+    elif query.sort is Sort.SIZE:
+        models = facts.by_size(chosen)
+    elif query.sort is Sort.RELEVANCE and words:
+        models = facts.by_relevance(chosen, words)
+    else:
+        models = facts.newest(chosen)
+    facets = {}
+    for number, facet in enumerate(FACETS):
+        among = chosen if getattr(query, facet) is None else choose(without=facet)
+        counts = facts.count(number, among, MAX_VALUES)
+        facets[facet] = tuple(FacetValue(value=value, count=count) for value, count in counts)
+    return _Outcome(
+        models=array("q", models[: MAX_OFFSET + MAX_LIMIT]), total=len(models), chosen=chosen, facets=facets
     )
-    return list(zip(*found.all(), strict=True)) or [()] * (1 + len(names))
-
-
-def _in_order(
-    models: Sequence[int], listed: Sequence[float], sizes: Sequence[int], names: Sequence[str], *,
-    sort: Sort, words: Sequence[str],
-) -> list[int]:  # fmt: skip
-    """Different models, the first one first. All are of one length, one element for each listing."""
-    if sort is Sort.NAME:
-        return list(dict.fromkeys(model for _, model in sorted(zip(names, models, strict=True))))
-    if sort is Sort.SIZE:
-        return list(dict.fromkeys(model for _, model in sorted(zip(sizes, models, strict=True))))
-    newest = list(dict.fromkeys(model for _, model in sorted(zip(listed, models, strict=True), reverse=True)))
-    if sort is Sort.NEWEST or not words:
-        return newest
-    scores = {model: _score(name, words) for model, name in dict(zip(models, names, strict=True)).items()}
-    return sorted(newest, key=scores.__getitem__)
-
-
-def _score(name: str, words: Sequence[str]) -> int:
-    """How well a model's name is what was asked for; less is better."""
-    spaced, whole = name.replace("-", " ").replace("_", " ").replace(".", " "), " ".join(words)
-    if spaced == whole:
-        return 0
-    if spaced.startswith(whole):
-        return 1
-    return 2 if all(word in spaced for word in words) else 3
-
-
-def _facet(models: Sequence[int], values: Sequence[str | None]) -> tuple[FacetValue, ...]:
-    """The most frequent values with their models counted, the most frequent first."""
-    counts = Counter(map(itemgetter(0), set(zip(values, models, strict=True))))
-    first = sorted(
-        ((value, count) for value, count in counts.items() if value is not None), key=lambda one: (-one[1], one[0])
-    )[:MAX_VALUES]
-    return tuple(FacetValue(value=value, count=count) for value, count in first)
-
-
-def _conditions(session: Session, wanted: _Wanted) -> list[sa.ColumnElement[bool]]:
-    """What a listing that fits fulfils, over listings and models."""
-    query = wanted.query
-    fits: list[sa.ColumnElement[bool]] = [ListingRow.retracted.is_(None)]
-    if wanted.words:
-        fits.append(have_words(wanted.words, session.get_bind().dialect.name))
-    if wanted.publisher is not None:
-        fits.append(ModelRow.publisher_id == wanted.publisher)
-    for column, value in ((ListingRow.architecture, query.architecture), (ListingRow.quantisation, query.quantisation)):
-        if value is not None:  # people write q4_0 and LLAMA
-            fits.append(column.in_({value, value.lower(), value.upper()}))
-    if query.license is not None:  # capitals don't matter (SPDX)
-        fits.append(func.lower(ListingRow.license) == query.license.lower())
-    if query.min_size is not None:
-        fits.append(ListingRow.size >= query.min_size)
-    if query.max_size is not None:
-        fits.append(ListingRow.size <= query.max_size)
-    return fits
 
 
 def _publisher(session: Session, name: str) -> int | None:
@@ -290,42 +253,22 @@ def _publisher(session: Session, name: str) -> int | None:
     return session.scalar(select(NamespaceRow.publisher_id).where(NamespaceRow.name == name))
 
 
-def _page(session: Session, wanted: _Wanted, models: Sequence[int]) -> tuple[FoundModel, ...]:
-    """These models in their order, with what fits of each."""
-    newest_first = (ListingRow.version.desc(), ListingRow.id.desc())
-    tags = (
-        select(
-            ListingRow.id,
-            func.row_number().over(partition_by=ListingRow.model_id, order_by=newest_first).label("rank"),
-            func.count().over(partition_by=ListingRow.model_id).label("matching"),
-        )
-        .join(ModelRow, ListingRow.model_id == ModelRow.id)
-        .where(ListingRow.model_id.in_(models), *_conditions(session, wanted))
-        .subquery()
-    )
-    rows = session.execute(
-        _columns()
-        .add_columns(tags.c.matching)
-        .join(tags, tags.c.id == ListingRow.id)
-        .where(tags.c.rank <= MAX_TAGS)
-        .order_by(tags.c.rank)
-    ).all()
-    owners = _owners(session, {row.publisher_id for row in rows})
-    of_model: dict[int, list[Any]] = {model: [] for model in models}
-    for row in rows:
-        of_model[row.model_id].append(row)
-    return tuple(
-        FoundModel(
-            owner=owners[some[0].publisher_id],
-            model=text_of(some[0].name),
-            listings=tuple(
-                listing_of(owners[row.publisher_id], row, row.name, row.manifest_digest, row.created) for row in some
-            ),
-            matching=int(some[0].matching),
-        )
-        for some in of_model.values()
-        if some
-    )
+def _page(session: Session, models: Sequence[Sequence[int]]) -> tuple[FoundModel, ...]:
+    """Models by the numbers of their listings that fit, the highest version first."""
+    shown = [number for numbers in models for number in numbers[:MAX_TAGS]]
+    if not shown:
+        return ()
+    asked = _columns().where(ListingRow.id.in_(shown), ListingRow.retracted.is_(None))
+    rows = {row.id: row for row in session.execute(asked)}
+    owners = _owners(session, {row.publisher_id for row in rows.values()})
+    found = []
+    for numbers in models:
+        some: list[Any] = [rows[number] for number in numbers[:MAX_TAGS] if number in rows]
+        if some:
+            owner = owners[some[0].publisher_id]
+            listings = tuple(listing_of(owner, row, row.name, row.manifest_digest, row.created) for row in some)
+            found.append(FoundModel(owner=owner, model=text_of(some[0].name), listings=listings, matching=len(numbers)))
+    return tuple(found)
 
 
 def _columns() -> sa.Select[Any]:

@@ -209,9 +209,9 @@ class TestKeptUpToDate:
         list_all(changing, LISTED)
         assert find(changing, "quick") == ["llama-3.2-1b"]
         for change, expected in (
-            (sa.update(ListingRow).values(words="Now something else"), ([], True)),
-            (sa.update(ListingRow).values(retracted="no"), ([], False)),
-            (sa.update(ListingRow).values(retracted=None), ([], True)),
+            (sa.update(ListingRow).values(words="Now something else", listed_at=5000.0), ([], True)),
+            (sa.update(ListingRow).values(retracted="no", listed_at=5001.0), ([], False)),
+            (sa.update(ListingRow).values(retracted=None, listed_at=5002.0), ([], True)),
             (sa.delete(ListingRow), ([], False)),
         ):
             with changing.database.write() as session:
