@@ -35,11 +35,11 @@ class Stage(StrEnum):
 
 
 class Coming:
-    """One blob's fetch. Safe to use from any thread. `b3`: text; `size`: bytes."""
+    """One blob's fetch. Safe to use from any thread. `b3`: text; `size`: bytes, None while any will do."""
 
-    def __init__(self, b3: str, size: int, *, for_reader: bool) -> None:
+    def __init__(self, b3: str, size: int | None, *, for_reader: bool) -> None:
         self.b3 = b3
-        self.size = size
+        self._size = size
         self.for_reader = for_reader
         self.readers = 0
         self._changed = threading.Condition()
@@ -51,6 +51,23 @@ class Coming:
         self._firm = bytearray()
         self._prefix = 0
         self._wanted: tuple[int, int] | None = None
+
+    @property
+    def wanted_size(self) -> int | None:
+        """Bytes, if anybody has said."""
+        return self._size
+
+    @property
+    def size(self) -> int:
+        """Bytes; 0 while nobody has said."""
+        return self._size or 0
+
+    def is_of(self, size: int | None) -> bool:
+        """Whether that is its size, or will do; who says so first decides."""
+        with self._changed:
+            if self._size is None:
+                self._size = size
+            return size is None or self._size == size
 
     # -- for whoever fetches -------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from samara.schemas.release_file import ReleaseBundle
 
 CATALOGS_KEPT = 16  # of publishers: one of 40,000 names takes some dozen megabytes
 TRIED = 8  # releases that describe one blob
+FAILURES_KEPT = 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,29 +43,40 @@ class Descriptions:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._catalogs: OrderedDict[str, tuple[MetadataBundle, RootChain, Catalog]] = OrderedDict()
-        self._doubted: set[tuple[str, str]] = set()
+        self._failures: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, b3: str) -> Described:
-        """By the release that was listed first, or the first one that holds. Raises NotFoundError, and StoreError,
-        IntegrityError or TrustError where what is listed doesn't hold.
+    def of(self, b3: str, size: int | None = None) -> Described:
+        """By the release that was listed first and has failed least; with `size` only by one that says so.
+
+        Raises NotFoundError, and StoreError where what is listed doesn't hold: no fault of who asks.
         """
         problem: SamaraError | None = None
         listed = self._index.listings.manifests_of(b3)
-        for identity, manifest in sorted(listed, key=lambda one: (b3, one[1]) in self._doubted)[:TRIED]:
+        for identity, manifest in sorted(listed, key=lambda one: self._failures.get((b3, one[1]), 0))[:TRIED]:
             try:
                 found = self._described(b3, identity, manifest)
             except SamaraError as error:
                 problem = problem or error
+                self.failed(b3, manifest)
                 continue
-            if found is not None:
+            if found is not None and size in {None, found.file.size}:
                 return found
+        if problem is not None and not isinstance(problem, StoreError):
+            raise StoreError(
+                f"what this registry lists of {b3} doesn't hold: {problem}", next_step="its operator: samara audit"
+            ) from None
         raise problem or NotFoundError(f"{b3} is in no release that is listed here")
 
-    def doubt(self, b3: str, manifest: str) -> None:
-        """What this manifest says of a blob contradicts itself: others that describe it are asked first from now on."""
+    def failed(self, b3: str, manifest: str) -> None:
+        """What this manifest says of a blob led to nothing: others that describe it come first from now on.
+
+        Anybody may list anybody's blob, with a torrent that nobody has, or of other bytes.
+        """
         with self._lock:
-            self._doubted.add((b3, manifest))
+            self._failures[b3, manifest] = self._failures.pop((b3, manifest), 0) + 1
+            while len(self._failures) > FAILURES_KEPT:
+                self._failures.popitem(last=False)
 
     def _described(self, b3: str, identity: str, manifest: str) -> Described | None:
         chain, catalog = self._catalog(identity)

@@ -35,7 +35,7 @@ from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.store import READ_ONLY, clone, seal, whole_copy
 from samara.registry.sweep import sweep
-from samara.schemas.errors import IntegrityError, SamaraError, StoreError
+from samara.schemas.errors import IntegrityError, NetworkError, NotFoundError, SamaraError, StoreError
 from samara.schemas.events import Event, OnEvent, Warned
 from samara.schemas.manifest import ReleaseFile
 from samara.seeder.seed import Seed, seedable
@@ -155,11 +155,17 @@ class Intake:
 
     # -- for everybody -------------------------------------------------------------------------------------------
 
-    def bring(self, b3: str, size: int, *, for_reader: bool) -> Coming:
-        """Begin to fetch it, or join who does. Raises StoreError when too many wait, or what ended it a moment ago."""
+    def bring(self, b3: str, size: int | None, *, for_reader: bool) -> Coming:
+        """Begin to fetch it, or join who does. `size`: None where any will do.
+
+        Raises StoreError when too many wait, NotFoundError if one of another size is on its way, or what ended it a
+        moment ago.
+        """
         with self._changed:
             job = self._jobs.get(b3)
             if job is not None and job.coming.stage is not Stage.FAILED:
+                if not job.coming.is_of(size):
+                    raise NotFoundError(f"publishers contradict each other about the size of {b3}")
                 job.coming.for_reader |= for_reader
                 self._changed.notify_all()
                 return job.coming
@@ -279,14 +285,11 @@ class Intake:
 
     def _fetch(self, job: _Job) -> None:
         coming = job.coming
-        described = self._descriptions.of(coming.b3)
+        described = self._descriptions.of(coming.b3, coming.wanted_size)
         file = described.file
-        if file.size != coming.size:
-            self._descriptions.doubt(coming.b3, described.manifest)
-            raise IntegrityError(
-                f"releases differ in how long {coming.b3} is", expected=coming.size, actual=file.size,
-                next_step="tell their publishers",
-            )  # fmt: skip
+        if not coming.is_of(file.size):  # a reader of another size has come meanwhile
+            described = self._descriptions.of(coming.b3, coming.wanted_size)
+            file = described.file
         if self._is_here(coming) or self._was_inline(coming, file):
             return
         was_ours = self._keeping.is_ours(coming.b3)
@@ -307,8 +310,8 @@ class Intake:
                 if self._was_in_store(coming, file, partial):
                     return
                 self._transfer(job, described, partial)
-        except IntegrityError:
-            self._descriptions.doubt(coming.b3, described.manifest)
+        except (IntegrityError, NetworkError):
+            self._descriptions.failed(coming.b3, described.manifest)
             raise
         finally:
             self._keeping.done(coming.b3)
@@ -322,6 +325,11 @@ class Intake:
         place = None if blob is None else whole_copy(blob)
         if place is None:
             return False
+        if not coming.is_of(place.stamp.size):
+            raise NotFoundError(
+                f"no {coming.b3} is that long", expected=coming.size, actual=place.stamp.size,
+                next_step="tell the publisher of the release: its manifest is wrong",
+            )  # fmt: skip
         coming.arrived(place.path)
         return True
 

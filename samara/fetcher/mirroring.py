@@ -265,8 +265,9 @@ class Mirroring:
                 return
             if blob.b3 in self._mine or blob.b3 in self._came or self._rests(blob.b3, now):
                 continue
-            self._mine[blob.b3] = self._intake.bring(blob.b3, blob.size, for_reader=False)
-            free -= 1
+            with contextlib.suppress(SamaraError):  # it failed a moment ago for somebody else, or another process stops
+                self._mine[blob.b3] = self._intake.bring(blob.b3, None, for_reader=False)
+                free -= 1
 
     def _rests(self, b3: str, now: float) -> bool:
         failure = self._failures.get(b3)  # one that is far in the future was noted before the clock was set back

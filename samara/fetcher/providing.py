@@ -66,7 +66,7 @@ class Providing:
         on_event: OnEvent = ignore,
     ) -> None:
         """Opens nothing yet. `index` stays the caller's, and open for longer than this."""
-        self._clock = clock
+        descriptions = Descriptions(index)
         self._keeping = Keeping(
             home,
             index,
@@ -80,7 +80,7 @@ class Providing:
             index,
             options.pull,
             self._keeping,
-            Descriptions(index),
+            descriptions,
             peers_of=peers_of,
             origin=options.origin,
             limits=options.limits,
@@ -95,7 +95,7 @@ class Providing:
             clock=clock,
             on_event=on_event,
         )
-        self.bringer = PullThrough(index, self._intake, self._keeping) if options.pull_through else None
+        self.bringer = PullThrough(index, descriptions, self._intake, self._keeping) if options.pull_through else None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._mirroring.run, args=(self._stop,), name="mirroring", daemon=True)
         self._stack = contextlib.ExitStack()

@@ -6,6 +6,7 @@ Decides who may be brought at all; the fetch is `samara.fetcher.intake`'s, what 
 from __future__ import annotations
 
 from samara.fetcher.coming import Reader
+from samara.fetcher.descriptions import Descriptions
 from samara.fetcher.intake import Intake
 from samara.fetcher.keeping import Keeping
 from samara.registry.index import Index
@@ -15,16 +16,18 @@ from samara.schemas.errors import NotFoundError
 class PullThrough:
     """A `samara.registry.service.ports.Bringer`. Safe to use from any thread."""
 
-    def __init__(self, index: Index, intake: Intake, keeping: Keeping) -> None:
+    def __init__(self, index: Index, descriptions: Descriptions, intake: Intake, keeping: Keeping) -> None:
         self._index = index
+        self._descriptions = descriptions
         self._intake = intake
         self._keeping = keeping
 
-    def bring(self, b3: str) -> Reader:
+    def bring(self, b3: str, size: int | None = None) -> Reader:
         """Begin to fetch a blob that is listed here, or join who does. See the port for what it raises."""
-        blob = self._index.listings.published_blob(b3)
-        if blob is None:
+        if size is None:
+            size = self._descriptions.of(b3).file.size
+        elif not self._index.listings.manifests_of(b3):
             raise NotFoundError(f"{b3} is in no release that is listed here")
-        coming = self._intake.bring(b3, blob.size, for_reader=True)
+        coming = self._intake.bring(b3, size, for_reader=True)
         self._keeping.touch(b3)
         return Reader(coming)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from support.mirrors import mirror
-from support.registries import asking, list_shelf, provided, pulling_through, registry_home, withdraw
+from support.registries import asking, list_shelf, mirroring, provided, pulling_through, registry_home, withdraw
 from support.swarms import seeding
 from support.world import MIB, Shelf, flip, one_blob, partial_data, random_file, shelf
 
@@ -21,7 +21,7 @@ from samara.fetcher.intake import Limits
 from samara.registry.index import Index
 from samara.registry.positioned import read_at
 from samara.registry.tables import CatalogRow, ListingRow
-from samara.schemas.errors import IntegrityError, NetworkError, StoreError, TrustError
+from samara.schemas.errors import IntegrityError, NetworkError, NotFoundError, StoreError
 from samara.schemas.metadata_bundle import pack_metadata
 from samara.seeder.hashing import FileHashes, hash_file
 
@@ -52,6 +52,35 @@ def test_who_describes_anothers_blob_wrongly_brings_nobody_to_its_end(tmp_path: 
         assert home.blob(acme.only.b3_hex).read_bytes() == data
 
 
+def test_who_lists_anothers_blob_with_a_swarm_of_nobody_holds_it_up_once(tmp_path: Path) -> None:
+    """A stranger listed it first, of another size, with a torrent that nobody has: the next try goes by another."""
+    acme = one_blob(tmp_path / "acme", SIZE, seed=1)
+    evil = liar(tmp_path / "evil", acme, size=SIZE + 5)
+    with (
+        seeding(acme) as good,
+        registry_home(tmp_path / "registry", evil, acme) as (home, index),
+        provided(home, index, mirroring(asking(good.endpoint, give_up_after=1.0))) as registry,
+    ):
+        assert index.listings.manifests_of(acme.only.b3)[0][1] == evil.release.digest
+        assert registry.until(lambda status: status.here == 1 and not status.coming).failures == 1
+        assert home.blob(acme.only.b3_hex).read_bytes() == acme.source.read_bytes()
+
+
+def test_a_reader_says_of_which_size_it_is_to_be(tmp_path: Path) -> None:
+    acme = one_blob(tmp_path / "acme", SIZE, seed=1)
+    evil = liar(tmp_path / "evil", acme, size=SIZE + 5)
+    with (
+        seeding(acme) as good,
+        registry_home(tmp_path / "registry", evil, acme) as (home, index),
+        provided(home, index, pulling_through(asking(good.endpoint, give_up_after=5.0))) as registry,
+    ):
+        assert registry.providing.bringer is not None
+        arriving = registry.providing.bringer.bring(acme.only.b3, SIZE)
+        assert arriving.wait(SIZE - 1, WAIT) == SIZE
+        with pytest.raises(NotFoundError):
+            registry.providing.bringer.bring(acme.only.b3, SIZE + 5).wait(0, WAIT)
+
+
 def test_a_catalog_in_the_index_that_was_meddled_with_brings_nothing(tmp_path: Path) -> None:
     """Its publisher has withdrawn it; who can write the database makes it listed again, but can't sign that."""
     published = one_blob(tmp_path, SIZE)
@@ -59,9 +88,11 @@ def test_a_catalog_in_the_index_that_was_meddled_with_brings_nothing(tmp_path: P
         withdraw(index, published)
         _unwithdraw(index, published.publisher.identity)
         with provided(home, index, pulling_through(asking(seeder.endpoint))) as registry:
-            arriving = registry.bring(published.only.b3)
-            with pytest.raises(TrustError, match="not signed"):
-                arriving.wait(0, WAIT)
+            assert registry.providing.bringer is not None
+            with pytest.raises(StoreError, match="not signed"):
+                registry.bring(published.only.b3)
+            with pytest.raises(StoreError, match="not signed"):
+                registry.providing.bringer.bring(published.only.b3, SIZE).wait(0, WAIT)
         assert seeder.uploaded == 0
 
 
@@ -135,9 +166,9 @@ def test_a_mirror_brings_it_where_there_are_no_peers(tmp_path: Path) -> None:
         assert home.blob(published.only.b3_hex).read_bytes() == source.read_bytes()
 
 
-def liar(root: Path, victim: Shelf) -> Shelf:
+def liar(root: Path, victim: Shelf, *, size: int | None = None) -> Shelf:
     """A publisher whose manifest names the victim's blob and describes other bytes."""
-    other = random_file(root / "files" / "blob.bin", victim.only.size, seed=2)
+    other = random_file(root / "files" / "blob.bin", size or victim.only.size, seed=2)
 
     def lying(*arguments: Any, **keywords: Any) -> FileHashes:
         return replace(hash_file(*arguments, **keywords), b3=bytes.fromhex(victim.only.b3_hex))

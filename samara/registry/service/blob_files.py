@@ -135,7 +135,7 @@ def _from_disk(
     if file is not None:
         return FileAnswer(file, part.start, part.end, part.status, head, Sent(service.metrics, "disk"))
     assert service.bringer is not None
-    arriving = service.bringer.bring(b3)
+    arriving = service.bringer.bring(b3, size)
     if arriving.size != size:
         arriving.close()
         raise NotFoundError(f"publishers contradict each other about the size of {b3}, and it isn't here")

@@ -46,11 +46,12 @@ class Arriving(Protocol):
 class Bringer(Protocol):
     """Brings blobs that aren't here (`--pull-through`)."""
 
-    def bring(self, b3: str) -> Arriving:
-        """Begin to fetch a published blob (`b3:…`), or join who does already.
+    def bring(self, b3: str, size: int | None = None) -> Arriving:
+        """Begin to fetch a published blob (`b3:…`), or join who does already. `size`: bytes by the manifest that is
+        followed: publishers may contradict each other.
 
-        Raises NotFoundError (not published here), NetworkError, DiskFullError (over the quota) or StoreError (too many
-        fetches wait; the store or the database can't be used).
+        Raises NotFoundError (not published here, or not of that size), NetworkError, DiskFullError (over the quota) or
+        StoreError (too many fetches wait; the store or the database can't be used).
         """
 
 

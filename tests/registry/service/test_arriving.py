@@ -83,7 +83,7 @@ class Bringer:
         self.refusal: SamaraError | None = None
         self.asked = 0
 
-    def bring(self, b3: str) -> Fetch:
+    def bring(self, b3: str, size: int | None = None) -> Fetch:
         self.asked += 1
         if self.refusal is not None:
             raise self.refusal
