@@ -23,7 +23,7 @@ from samara.schemas.metadata_bundle import MetadataBundle
 from samara.schemas.release_file import ReleaseBundle
 
 CATALOGS_KEPT = 16  # of publishers: one of 40,000 names takes some dozen megabytes
-TRIED = 8  # releases that describe one blob
+TRIED = 16  # releases that describe one blob, looked at in one go
 FAILURES_KEPT = 10_000
 
 
