@@ -78,11 +78,25 @@ def test_characters_that_reorder_or_hide_are_made_visible(
             assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b\x07\x1b]", looked.page.content()), path
 
 
-def test_a_publisher_without_a_name_is_not_shown_under_one(shown: Shown, chromium: Browser, url: str) -> None:
-    """It calls itself totally-acme: said as its own word, never as its name here."""
+def test_what_a_publisher_calls_itself_is_never_shown_as_its_name(
+    shown: Shown, chromium: Browser, url: str
+) -> None:  # fmt: skip
+    """It calls itself totally-acme, and could as well say acme: always said to be its own word."""
     with watched(chromium, url=url) as looked:
+        for path in ("/", f"/{shown.hostile}", f"/{shown.hostile}/model"):
+            looked.page.goto(url + path)
+            assert "totally-acme" not in looked.page.title()
+            texts = looked.page.locator(":text('totally-acme')").all_inner_texts()
+            assert texts, path
+            for text in texts:
+                before = text.partition("totally-acme")[0]
+                assert re.search(r"[Cc]alls itself\W*$", before) or text.startswith(
+                    "totally-acme (proven by nothing)"
+                ), path
         looked.page.goto(f"{url}/{shown.hostile}")
         assert looked.page.get_by_text("It has claimed no name here").is_visible()
+        assert looked.page.get_by_role("heading", level=1).inner_text() == shown.hostile[:12] + "…"
+        assert looked.page.get_by_text(f"samara trust add {shown.hostile[:12]} --identity").is_visible()
         assert looked.page.goto(f"{url}/totally-acme").status == 404  # type: ignore[union-attr]
 
 

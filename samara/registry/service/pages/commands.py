@@ -30,8 +30,10 @@ def trust(owner: Owner) -> Command:
 
 
 def alias(owner: Owner) -> str:
-    """A name for a publisher on the reader's machine: its own here, or what it calls itself."""
-    return owner.namespace or owner.name
+    """A name for a publisher on the reader's machine: its own here. Who has none gets the beginning of its identity:
+    what it calls itself may be somebody else's name.
+    """
+    return owner.namespace or owner.identity[:12]
 
 
 def commands(
