@@ -18,7 +18,7 @@ from samara.cli.text import json_line
 from samara.registry.home import Home
 from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import ExitCode, UsageError
-from samara.schemas.events import Event, Listening
+from samara.schemas.events import Event, Listening, Serving
 from samara.schemas.namespace_claim import check_origin
 from samara.schemas.networks import Network, NetworkPolicy, parse_networks
 from samara.schemas.references import is_identity, is_name
@@ -112,7 +112,7 @@ def command(**told: Any) -> None:
 
 
 def _hear(event: Event) -> None:
-    if screen.json and isinstance(event, Listening):
+    if screen.json and isinstance(event, (Serving, Listening)):
         sys.stderr.write(json_line(event.as_dict()) + "\n")
         sys.stderr.flush()
     else:

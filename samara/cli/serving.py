@@ -16,9 +16,8 @@ from samara.cli.passphrase import told_passphrase
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.publications.own import Seen, list_own, renew_own
-from samara.schemas.endpoints import format_endpoint
 from samara.schemas.errors import NetworkError, SamaraError
-from samara.schemas.events import Listening, Note, OnEvent, Warned
+from samara.schemas.events import Note, OnEvent, Serving, Warned
 
 if TYPE_CHECKING:
     from samara.fetcher.providing import ProvideOptions
@@ -131,7 +130,7 @@ def serving(home: Home, plan: ServePlan, *, on_event: OnEvent) -> Iterator[Runni
 def serve_until(stop: threading.Event, home: Home, plan: ServePlan, *, on_event: OnEvent) -> str:
     """Serve until `stop` is set; the address it was at. Answers under way are finished first."""
     with serving(home, plan, on_event=on_event) as server:
-        on_event(Listening(endpoint=format_endpoint(server.address)))
+        on_event(Serving(url=server.url, origin=plan.settings.origin))
         on_event(Note(message=f"serving {plan.settings.origin} at {server.url} — Ctrl-C stops"))
         while not stop.wait(_HEARTBEAT):
             if not server.is_running:

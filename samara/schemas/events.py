@@ -134,6 +134,14 @@ class Listening(Event):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Serving(Event):
+    """A registry answers at `url`; clients address it as `origin`."""
+
+    url: str
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SeedRow(Event):
     """One blob being seeded."""
 

@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from support.processes import Process, samara, started
+from support.processes import Process, samara, seed_process, started
 from support.world import MIB, one_blob, random_file, shelf
 
 from samara.cli.main import run
@@ -33,8 +34,7 @@ def serving(home: Home, *arguments: str) -> Iterator[tuple[Process, str]]:
     with started(
         home, "serve", "--json", "--listen", "127.0.0.1:0", "--origin", ORIGIN, "--log", "off", *arguments
     ) as process:  # fmt: skip
-        host, port = parse_endpoint(process.expect("listening")["endpoint"])
-        yield process, f"http://{host}:{port}"
+        yield process, process.expect("serving")["url"]
 
 
 def get(url: str) -> bytes:
@@ -55,16 +55,16 @@ def test_what_is_published_here_is_listed_and_served_by_itself(tmp_path: Path) -
             tmp_path, [random_file(tmp_path / "files" / "later.bin", MIB, seed=2)], reference="acme/later:v1",
             publisher=first.publisher,
         ).release.files[0].b3_hex  # fmt: skip
-        for _ in range(300):
+        until = time.monotonic() + 60
+        while True:
             try:
                 data = get(f"{url}/v1/blobs/{later}")
             except urllib.error.HTTPError as error:
                 assert error.code == 404
                 error.close()
+                assert time.monotonic() < until, "what was published meanwhile isn't listed"
             else:
                 break
-        else:
-            raise AssertionError("what was published meanwhile isn't listed")
         assert blake3(data).hexdigest() == later
         process.send(signal.SIGTERM)
         ended = process.end()
@@ -85,6 +85,25 @@ def test_sigterm_lets_an_answer_under_way_be_finished(tmp_path: Path) -> None:
         while piece := sock.recv(1 << 20):
             data += piece
         assert blake3(data.partition(b"\r\n\r\n")[2]).hexdigest() == file.b3_hex
+        assert process.end().status == 0
+
+
+def test_what_is_asked_for_is_brought_from_its_swarm_while_it_is_given(tmp_path: Path) -> None:
+    """publish → push → seed elsewhere; the registry, which has no byte of it, is asked by plain HTTP."""
+    first = one_blob(tmp_path, 8 * MIB)
+    file = first.release.files[0]
+    alone = ("--no-discovery", "--swarm-listen", "127.0.0.1:0", "--pull-through", "--private-mirrors")
+    with serving(Home(tmp_path / "registry"), *alone) as (process, url):
+        pushed = samara(first.home, "push", first.publisher.name, "--registry", url)
+        assert pushed.status == 0, pushed.stderr
+        with seed_process(first.home, "--tracker", f"{url}/announce"):
+            data = get(f"{url}/v1/blobs/{file.b3_hex}")
+            assert blake3(data).hexdigest() == file.b3_hex
+            told = get(f"{url}/metrics").decode()
+            arrived = re.search(r'samara_blob_bytes_total\{source="arriving"\} (\S+)', told)
+            assert arrived is not None and float(arrived[1]) == file.size
+            assert 'samara_publishes_total{outcome="verified"} 1.0' in told
+        process.send(signal.SIGTERM)
         assert process.end().status == 0
 
 

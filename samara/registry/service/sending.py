@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from anyio import to_thread
 from fastapi.responses import Response
 
+from samara.registry.positioned import read_at
 from samara.registry.service.metrics import Metrics
 from samara.registry.service.ports import Arriving
 from samara.registry.service.problems import problem
@@ -64,7 +65,7 @@ class OpenFile:
         parts = []
         while count:
             try:
-                part = os.pread(self.fd, count, offset)
+                part = read_at(self.fd, count, offset)
             except OSError:
                 raise Changed from None
             if not part:

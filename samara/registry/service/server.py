@@ -159,8 +159,9 @@ class _Server(uvicorn.Server):
 def listening_socket(listen: tuple[str, int]) -> socket.socket:
     """A bound, listening socket; `[::]` takes IPv4 as well. Raises NetworkError, or UsageError for no address."""
     host, port = listen
+    numeric = 0 if host == "localhost" else socket.AI_NUMERICHOST  # nobody is asked what a name means
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | numeric)
     except (OSError, UnicodeError):
         raise UsageError(
             "not an address of this machine", expected="HOST:PORT such as 127.0.0.1:8642", actual=repr(host[:80])

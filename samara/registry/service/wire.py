@@ -158,6 +158,8 @@ class WireProtocol(HttpToolsProtocol):
 
     def keeps_up(self, now: float) -> bool:
         """Whether the client does its part by `now`."""
+        if self._is_lost:
+            return True
         limits = self.wire.limits
         transport = _counted(self.transport)
         if transport.get_write_buffer_size() or self._waiter is not None:
