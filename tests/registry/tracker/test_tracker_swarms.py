@@ -325,3 +325,12 @@ def test_the_registry_itself_can_ask_for_peers() -> None:
     assert made.counts_of(name) == made.counts(torrent().b3) == Counts(seeders=1, leechers=1, completed=0)
     assert made.peers("00" * 32) == ()
     assert made.counts_of("00" * 32).peers == 0
+
+
+def test_who_came_together_is_not_told_together() -> None:
+    """A draw is a stretch of a pool: in the order of arrival it would give everybody the same neighbours."""
+    made = tracker(rules=Rules(wanted=20))
+    for who in range(1000):
+        at(made, ip4(who), told(who=who))
+    drawn = sorted(int.from_bytes(host, "big") for host in hosts(at(made, ip4(5000), told(who=5000)).peers))
+    assert drawn[-1] - drawn[0] > 300
