@@ -105,10 +105,12 @@ def test_hf_cache_verify_checks_what_was_downloaded_and_finds_a_flipped_byte(reg
 
 
 def test_files_and_facts_of_a_model_are_told(registry: Hub, client: Client) -> None:
-    files, info = client.calls(
+    files, info, models = client.calls(
         ("api.list_repo_files", ["acme/chat"], {}),
         ("api.model_info", ["acme/tiny"], {"revision": "f16", "files_metadata": True}),
+        ("api.list_models", [], {"author": "acme", "search": "tiny", "filter": "F16", "limit": 5}),
     )
+    assert [one["id"] for one in models] == ["acme/tiny"]
     assert sorted(files) == ["config.json", "tokenizer.json", "tokenizer_config.json", "weights/model.safetensors"]
     assert info["sha"] == registry.shop.releases["tiny:f16"].digest[3:43]
     assert (info["id"], info["author"], info["private"], info["gated"]) == ("acme/tiny", "acme", False, False)
