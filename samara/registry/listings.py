@@ -340,10 +340,15 @@ class Listings:
         with self._database.read() as session:
             return published.listed_blobs(session)
 
-    def listed_torrents(self) -> tuple[tuple[str, bytes], ...]:
-        """(blob, v2 infohash) of every torrent that a listed release, not withdrawn, names: see `torrent`."""
+    def listed_torrents(self) -> tuple[tuple[int, str, bytes], ...]:
+        """(number, blob, v2 infohash) of every torrent that a listed release, not withdrawn, names."""
         with self._database.read() as session:
             return listed_torrents.listed_torrents(session)
+
+    def torrent_data(self, number: int) -> bytes | None:
+        """The .torrent of a number of `listed_torrents`."""
+        with self._database.read() as session:
+            return listed_torrents.torrent_data(session, number)
 
     def manifests_of(self, b3: str) -> tuple[tuple[str, str], ...]:
         """(identity, manifest) of the listed releases, none withdrawn, that have a blob; who came first first."""

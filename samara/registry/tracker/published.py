@@ -35,12 +35,12 @@ class Published:
             return None
         known: dict[bytes, Torrent | None] = {}
         unread = 0
-        for b3, v2 in self._listings.listed_torrents():
+        for number, b3, v2 in self._listings.listed_torrents():
             if v2 in self._known:
                 known[v2] = self._known[v2]
             elif unread < self._at_once:
                 unread += 1
-                data = self._listings.torrent(v2.hex())
+                data = self._listings.torrent_data(number)
                 if data is not None:  # else it was withdrawn meanwhile, and the state is another one
                     known[v2] = _read(b3, v2, data)
             else:
