@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress, repeat
-from operator import and_, floordiv
+from operator import floordiv
 from typing import Any
 
 
@@ -141,7 +141,7 @@ def _where(column: Sequence[Any], wanted: Container[Any]) -> bytes:
 
 
 def _and(one: bytes, other: bytes) -> bytes:
-    number = and_(int.from_bytes(one, "little"), int.from_bytes(other, "little"))
+    number = int.from_bytes(one, "little") & int.from_bytes(other, "little")
     return number.to_bytes(len(one), "little")
 
 
