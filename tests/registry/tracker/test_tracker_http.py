@@ -121,8 +121,12 @@ def test_a_web_server_in_front_says_who_called(tmp_path: Path) -> None:
         ask(f"{server.url}/announce?{asked}", headers=forwarded)
         own = announce_query(one, who=2, ip="192.0.2.7", port=7002)
         ask(f"{server.url}/announce?{own}")
+        for number, name in enumerate(("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")):  # not for itself
+            relayed = announce_query(one, who=10 + number, ip="192.0.2.99", port=7010 + number)
+            ask(f"{server.url}/announce?{relayed}", headers={name: "unknown"})
         seen = ask(f"{server.url}/announce?" + announce_query(one, who=3, port=7003)).peers
-    assert set(seen) == {("198.51.100.4", 7001), ("192.0.2.7", 7002)}
+    relayed_ones = {("127.0.0.1", 7010 + number) for number in range(4)}
+    assert set(seen) == {("198.51.100.4", 7001), ("192.0.2.7", 7002)} | relayed_ones
 
 
 @pytest.mark.parametrize(
