@@ -149,11 +149,11 @@ class Keeping:
             if self._kept.pop(b3, None) is not None:
                 self._file.write(self._kept)
 
-    def held(self) -> tuple[int, int]:
-        """(blobs that are whole, bytes of disk that whole and half ones take)."""
+    def held(self) -> tuple[frozenset[str], int]:
+        """(blobs whose files are in the store, bytes of disk that whole and half ones take)."""
         with self._lock:
             facts = {b3: self._bytes_of(b3) for b3 in self._kept}
-        whole = sum(1 for b3 in facts if self._home.blob(b3_hex(b3)).exists())
+        whole = frozenset(b3 for b3 in facts if self._home.blob(b3_hex(b3)).exists())
         return whole, sum(facts.values())
 
     def tidy(self) -> None:

@@ -74,7 +74,7 @@ class _Scan:
     here: int = 0
     pending: tuple[Wanted, ...] = ()
     left_out: int = 0
-    held: int = 0
+    held: frozenset[str] = frozenset()
     held_bytes: int = 0
 
 
@@ -143,8 +143,8 @@ class Mirroring:
         return KeepStatus(
             mirroring=self._rules.mirror,
             quota=self._keeping.quota,
-            held=scan.held + len(came),
-            held_bytes=scan.held_bytes + sum(blob.size for blob in came),
+            held=len(scan.held) + sum(blob.b3 not in scan.held for blob in came),
+            held_bytes=scan.held_bytes + sum(blob.size for blob in came if blob.b3 not in scan.held),
             published=scan.published,
             here=scan.here + len(came),
             pending=len(scan.pending) - len(came),
