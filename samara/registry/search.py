@@ -147,8 +147,7 @@ class Searches:
             publisher = None if query.publisher is None else _publisher(session, query.publisher)
             if query.publisher is not None and publisher is None:
                 return SearchPage()
-            stamp = _stamp(session)
-            facts = self._facts_of(session, stamp)
+            stamp, facts = self._facts_of(session, _stamp(session))
             key = (stamp, words, publisher, replace(query, text="", publisher=None, limit=1, offset=0))
             outcome = self._of_before(key)
             if outcome is None:
@@ -160,12 +159,20 @@ class Searches:
             found=found, total=outcome.total, is_total=len(facts) < MAX_SEARCHED, facets=dict(outcome.facets)
         )
 
-    def _facts_of(self, session: Session, stamp: object) -> Facts:
-        """Read by one thread; the others wait for it."""
-        with self._reading:
+    def _facts_of(self, session: Session, stamp: object) -> tuple[object, Facts]:
+        """(their stamp, facts). One thread reads new ones; meanwhile the others go on with those of a moment ago."""
+        known = self._facts
+        if known is not None and known[0] == stamp:
+            return known
+        if not self._reading.acquire(blocking=known is None):
+            assert known is not None
+            return known
+        try:
             if self._facts is None or self._facts[0] != stamp:
                 self._facts = (stamp, _read_facts(session))
-            return self._facts[1]
+            return self._facts
+        finally:
+            self._reading.release()
 
     def _of_before(self, key: object) -> _Outcome | None:
         with self._lock:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,13 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from listing_kit import ACME, UMBRA, Listed, list_all
+from sqlalchemy.orm import Session
 
+from samara.registry import search
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.search import FACETS, MAX_OFFSET, MAX_TAGS, FacetValue, SearchPage, SearchQuery, Sort
+from samara.registry.search_facts import Facts
 from samara.registry.search_words import MAX_LETTERS, searchable, words_of
 from samara.registry.tables import ListingRow
 from samara.schemas.errors import UsageError
@@ -233,6 +238,30 @@ class TestKeptUpToDate:
         assert (publisher.total, [one.value for one in publisher.facets["license"]]) == (1, ["Apache-2.0"])
         list_all(changing, [Listed(model="another", identity=UMBRA, namespace="second", listed_at=1.0)])
         assert changing.listings.search(SearchQuery(publisher="second")).total == 2
+
+    def test_while_one_reads_what_changed_the_others_go_on(
+        self, changing: Index, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        list_all(changing, LISTED)
+        assert find(changing, "whisper") == ["whisper"]
+        with changing.database.write() as session:
+            session.execute(sa.update(ListingRow).values(retracted="no", listed_at=9000.5))
+        is_reading, may_go_on = threading.Event(), threading.Event()
+        real = search._read_facts
+
+        def slowly(session: Session) -> Facts:
+            is_reading.set()
+            assert may_go_on.wait(60)
+            return real(session)
+
+        monkeypatch.setattr(search, "_read_facts", slowly)
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(find, changing, "llama")
+            assert is_reading.wait(60)
+            assert find(changing, "whisper") == [], "what was withdrawn isn't shown, whatever was known a moment ago"
+            may_go_on.set()
+            assert first.result(60) == []
+        assert changing.listings.search(SearchQuery()).total == 0
 
     def test_of_many_tags_some_are_shown(self, changing: Index) -> None:
         many = MAX_TAGS + 5
