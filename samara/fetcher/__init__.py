@@ -7,9 +7,9 @@ kill (partial) and what follows an arrival (arrivals); what to do (plan) and wha
 adopt); sources judged (scores, governor, sources) and noted (contacts, recording, explain); what is handed on early
 (stream, fit). Mending (repair, in_place), releases on a stick (bundle_*) and for other programs (export), reading
 blocks again (blocks, verify), what differs (diff), what else is needed (companions), audit's rules and facts, and
-tidying up (housekeeping, space_facts, clean). What a registry fetches by itself: providing puts together mirroring and
-pull_through over one intake (its thread: intake_loop; what readers see: coming; what a blob is: descriptions), within
-bounds (keeping, keeping_rules, kept).
+tidying up (housekeeping, space_facts, clean). What a registry fetches by itself: providing puts together mirroring
+and pull_through over one intake (its thread: intake_loop, intake_seeds; what readers see: coming; what a blob is:
+descriptions), within bounds (keeping, keeping_rules, kept).
 
 Must not live here: libtorrent's objects, printing, the engine.
 

@@ -195,20 +195,20 @@ class Intake:
 
     def seed(self, places: Mapping[str, Path]) -> None:
         """Give these blobs (b3 text → where it lies whole) to their swarms, and no others. Asks the index."""
-        given = self._loop.seeds()
+        given = self._loop.seeds.wanted()
         found = {b3: seed for b3, path in places.items() if (seed := given.get(b3)) and seed.path == path}
         for b3 in places:
             if b3 not in found:
                 found.update((one.b3, one) for one in self._seeds_of(b3))
-        self._loop.give(found)
+        self._loop.seeds.give(found)
 
     def doubted(self) -> list[Path]:
         """Files that were to be given, and turned out not to hold what was verified; each told once."""
-        return [seed.path for seed in self._loop.doubted()]
+        return [seed.path for seed in self._loop.seeds.doubted()]
 
     def _give(self, b3: str) -> None:
         for seed in self._seeds_of(b3):
-            self._loop.give_also(seed)
+            self._loop.seeds.give_also(seed)
 
     def _seeds_of(self, b3: str) -> tuple[Seed, ...]:
         blob = self._index.blob(b3)
@@ -216,12 +216,12 @@ class Intake:
 
     def stop_seeding(self, b3: str) -> None:
         """It is about to go."""
-        self._loop.give_no_more(b3)
+        self._loop.seeds.give_no_more(b3)
 
     @property
     def seeding(self) -> int:
         """How many blobs are to be given."""
-        return len(self._loop.seeds())
+        return len(self._loop.seeds.wanted())
 
     @property
     def limits(self) -> Limits:

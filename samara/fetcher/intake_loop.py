@@ -1,6 +1,6 @@
 """The one thread that has the registry's swarm session: transfers that begin and end each by itself, and seeds.
 
-`samara.fetcher.intake` puts in what is to come (`take`) and to be given (`give`), and waits for `Running.over`. What
+`samara.fetcher.intake` puts in what is to come (`take`) and to be given (`seeds`), and waits for `Running.over`. What
 ends one transfer (nobody has it, a full disk, wrong bytes in the end) ends no other. Touches no index.
 """
 
@@ -9,13 +9,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from samara.fetcher.carrier import Carrier
 from samara.fetcher.coming import Coming
 from samara.fetcher.control import Control
 from samara.fetcher.governor import TokenBucket
+from samara.fetcher.intake_seeds import Seeds
 from samara.fetcher.mirrors.direct import Direct
 from samara.fetcher.mirrors.pool import MirrorPool
 from samara.fetcher.options import PullOptions
@@ -28,17 +29,13 @@ from samara.schemas.bittorrent import ParsedTorrent
 from samara.schemas.endpoints import parse_endpoint
 from samara.schemas.errors import InterruptedByUser, NetworkError, SamaraError, StoreError
 from samara.schemas.events import Listening, OnEvent, Warned
-from samara.seeder.seed import Seed
 from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import (
-    DiskFailed,
-    Downloading,
     EventsLost,
     Flushed,
     ListenFailed,
     ListeningOn,
     PeerBanned,
-    PieceFailed,
     SwarmEvent,
 )
 
@@ -49,9 +46,6 @@ IDLE_LOOK_EVERY = 0.25
 STOOD_STILL = 5.0  # seconds between two rounds after which the process was surely stopped in between
 TELL_EVERY = 3.0  # seconds between two questions for more peers, of each blob
 BANNED_FOR = 3600.0  # seconds: whoever has that address later need not be who lied
-COUNT_EVERY = 10.0  # seconds between two looks at what was uploaded
-ADDED_AT_ONCE = 32  # seeds, in one round
-RESTS_FOR = 60.0  # seconds before a file that couldn't be read is given again
 LISTEN_WITHIN = 10.0  # seconds
 
 
@@ -126,16 +120,9 @@ class Loop:
         self._taken: queue.SimpleQueue[Running] = queue.SimpleQueue()
         self._running: dict[str, Running] = {}
         self._finishing = threading.Event()
-        self._wanted: dict[str, Seed] = {}
-        self._seeds: dict[str, Seed] = {}
-        self._rests: dict[str, float] = {}
-        self._doubted: queue.SimpleQueue[Seed] = queue.SimpleQueue()
-        self._seeds_lock = threading.Lock()
-        self._seeds_changed = threading.Event()
+        self.seeds = Seeds(on_event=on_event)
         self._bans: dict[str, float] = {}
         self._control = self._new_control()
-        self._counted_at = 0.0
-        self._uploaded: dict[str, int] = {}
         self._done_bytes = (0, 0)
         self._round_at = 0.0
         self.counters = Counters()
@@ -167,36 +154,6 @@ class Loop:
         self._taken.put(running)
         if not self._thread.is_alive():
             self._refuse_taken()
-
-    def give(self, seeds: Mapping[str, Seed]) -> None:
-        """Seed these (by b3 text), and nothing else."""
-        with self._seeds_lock:
-            self._wanted = dict(seeds)
-        self._seeds_changed.set()
-
-    def give_also(self, seed: Seed) -> None:
-        """Seed this one too."""
-        with self._seeds_lock:
-            self._wanted = {**self._wanted, seed.b3: seed}
-        self._seeds_changed.set()
-
-    def give_no_more(self, b3: str) -> None:
-        """Let go of a file."""
-        with self._seeds_lock:
-            self._wanted = {key: seed for key, seed in self._wanted.items() if key != b3}
-        self._seeds_changed.set()
-
-    def seeds(self) -> dict[str, Seed]:
-        """What is to be given, by b3 text."""
-        with self._seeds_lock:
-            return self._wanted
-
-    def doubted(self) -> list[Seed]:
-        """Files that turned out not to hold what was verified, each told once."""
-        found = []
-        while not self._doubted.empty():
-            found.append(self._doubted.get())
-        return found
 
     def finish(self) -> None:
         """End what is under way; returns when its bytes are in their files."""
@@ -277,7 +234,9 @@ class Loop:
                 assert running.watch is not None
                 running.watch.slept(now)
             self._look_at(carrier, running, now, held_up=held_up)
-        self._tend_seeds(carrier, now)
+        if isinstance(carrier, Swarm):
+            self.seeds.tend(carrier, now)
+            self.counters.uploaded = self.seeds.uploaded
         self._forgive(carrier, now)
 
     def _take_in(self, carrier: Carrier, now: float) -> None:
@@ -301,7 +260,7 @@ class Loop:
                     )
                 if running.name in carrier:  # it was given, until its file went
                     carrier.remove(running.name)
-                    self._seeds.pop(running.name, None)
+                    self.seeds.gone(running.name)
                 running.transfer.start(carrier, now)
             except SamaraError as error:
                 self._break_off(carrier, running, error, now)
@@ -326,8 +285,8 @@ class Loop:
         mine = self._running.get(happened.torrent)
         if mine is not None:
             self._tell(carrier, mine, happened, now)
-        elif happened.torrent in self._seeds:
-            self._heard_of_seed(carrier, happened, now)
+        elif happened.torrent in self.seeds:
+            self.seeds.heard(carrier, happened, now)
         elif isinstance(happened, ListeningOn):
             self._on_event(Listening(endpoint=happened.endpoint))
         elif isinstance(happened, ListenFailed) and happened.was_chosen:
@@ -408,7 +367,7 @@ class Loop:
         self.counters.from_peers += ledger.from_peers
         self.counters.from_mirrors += ledger.from_mirrors
         self.counters.rejected += len(running.transfer.rejected)
-        self._seeds_changed.set()  # one of the same torrent may be given now
+        self.seeds.look_again()  # one of the same torrent may be given now
         running.over.set()
 
     def _steer(self, carrier: Carrier, now: float) -> bool:
@@ -425,65 +384,6 @@ class Loop:
             for running in list(self._running.values()):
                 self._break_off(carrier, running, error, now)
             return False
-
-    # -- seeds ---------------------------------------------------------------------------------------------------
-
-    def _tend_seeds(self, carrier: Carrier, now: float) -> None:
-        """What is given, kept equal to what should be; a few at a time."""
-        if not isinstance(carrier, Swarm):
-            return
-        if now - self._counted_at >= COUNT_EVERY:
-            self._counted_at = now
-            self._count_uploads(carrier)
-            self._seeds_changed.set()  # somebody's rest may be over
-        if not self._seeds_changed.is_set():
-            return
-        self._seeds_changed.clear()
-        wanted = self.seeds()
-        for name, seed in list(self._seeds.items()):
-            kept = wanted.get(seed.b3)
-            if kept is None or kept.path != seed.path:
-                self._remove_seed(carrier, name)
-        given = {seed.b3 for seed in self._seeds.values()}
-        added = 0
-        for b3, seed in wanted.items():
-            if b3 in given or self._rests.get(b3, now) > now:
-                continue
-            if added == ADDED_AT_ONCE:
-                self._seeds_changed.set()
-                break
-            added += 1
-            self._rests.pop(b3, None)
-            try:
-                self._seeds[carrier.add_seed(seed.torrent, seed.path, check_first=seed.check_first)] = seed
-            except SamaraError:  # of the same torrent as one that is on its way
-                self._rests[b3] = now + RESTS_FOR
-
-    def _heard_of_seed(self, carrier: Carrier, happened: SwarmEvent, now: float) -> None:
-        seed = self._seeds[happened.torrent]
-        if isinstance(happened, (PieceFailed, Downloading)):
-            self._doubted.put(seed)
-            why = "no longer holds what was verified, although nothing seems to have changed it"
-        elif isinstance(happened, DiskFailed):
-            why = f"can't be read ({happened.message})"
-        else:
-            return
-        self._remove_seed(carrier, happened.torrent)
-        self._rests[seed.b3] = now + RESTS_FOR
-        self._on_event(Warned(message=f"not seeding {seed.path} for a while: it {why}"))
-
-    def _remove_seed(self, carrier: Carrier, name: str) -> None:
-        carrier.remove(name)
-        del self._seeds[name]
-        self._uploaded.pop(name, None)
-
-    def _count_uploads(self, carrier: Carrier) -> None:
-        for name in [*self._seeds, *self._running]:
-            if name in carrier:
-                now = carrier.status(name).uploaded
-                before = self._uploaded.get(name, 0)
-                self.counters.uploaded += now - before if now >= before else now
-                self._uploaded[name] = now
 
     def _forgive(self, carrier: Carrier, now: float) -> None:
         for address in [address for address, since in self._bans.items() if now - since > BANNED_FOR]:
