@@ -113,9 +113,9 @@ def test_16k_blocks_that_all_are_shared(index: Index, monkeypatch: pytest.Monkey
     asked: list[int] = []
     real = block_sharing._places
 
-    def places(session: Session, some: Sequence[bytes], own: int) -> Mapping[bytes, int]:
+    def places(session: Session, some: Sequence[bytes]) -> Mapping[bytes, tuple[int, ...]]:
         asked.append(len(some))
-        return real(session, some, own)
+        return real(session, some)
 
     monkeypatch.setattr(block_sharing, "_places", places)
     found = index.listings.shared_with([*mine.values(), *digests], identity=ACME, model="mine")
