@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import sys
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -162,9 +163,12 @@ class WireProtocol(HttpToolsProtocol):
             return True
         limits = self.wire.limits
         transport = _counted(self.transport)
+        taken = transport.taken() + self._sent
         if transport.get_write_buffer_size() or self._waiter is not None:
-            return self._out_pace.keeps_up(transport.taken() + self._sent, now, limits)
-        self._out_pace = Pace(now, transport.taken() + self._sent)
+            # the kernel takes more only when a good part of its buffer, megabytes, is free again: what counts is
+            # what the client has taken from there
+            return self._out_pace.keeps_up(taken - unacknowledged(transport), now, limits)
+        self._out_pace = Pace(now, taken - unacknowledged(transport))
         is_answering = self.cycle is not None and not self.cycle.response_complete
         if self._phase is _Phase.RESTING:
             return now - self._head_since < limits.keep_alive
@@ -361,6 +365,20 @@ class FileSending:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
 
         await self._app(scope, receive, take)
+
+
+def unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes in the kernel that the client's side hasn't acknowledged; 0 where that can't be known."""
+    if sys.platform == "win32":
+        return 0
+    import fcntl
+    import termios
+
+    try:
+        answer = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except (OSError, ValueError, AttributeError):  # closed meanwhile
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def _counted(transport: asyncio.Transport) -> _Transport:
