@@ -83,7 +83,7 @@ class TorrentRow(Base):
     word replaces, or stands in for, another's."""
 
     __tablename__ = "torrents"
-    __table_args__ = (UniqueConstraint("blob_id", "v2", name="uq_torrents_blob_v2"),)
+    __table_args__ = (UniqueConstraint("blob_id", "v2", name="uq_torrents_blob_v2"), Index("ix_torrents_v2", "v2"))
 
     id: Mapped[Key]
     blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _strptime  # noqa: F401  (datetime loads it when it is first needed: perhaps as a user who can't read it)
 import contextlib
 import hashlib
 import os

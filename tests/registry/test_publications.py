@@ -167,7 +167,7 @@ def test_of_an_uploaded_torrent_only_what_is_proven_is_kept(index: Index, acme: 
             value = bdecode(data)
             assert isinstance(value, dict)
             value |= {b"announce": b"http://evil.invalid/", b"url-list": [b"http://10.0.0.1/"], b"nodes": [[b"x", 1]]}
-            torrents.append(bencode(value))  # type: ignore[arg-type]
+            torrents.append(bencode(value))
         dressed.append(replace(release, torrents=tuple(torrents)))
     taken(index, replace(whole, releases=tuple(dressed)))
     kept = [blob.torrents for _, blob in index.listings.published_blobs() if blob.torrents]
@@ -289,9 +289,7 @@ def test_a_torrent_of_other_bytes_is_refused(index: Index, acme: Author) -> None
     assert isinstance(info, dict)
     info[b"length"] = int(info[b"length"]) + 1  # type: ignore[arg-type]
     crooked = tuple(
-        replace(release, torrents=(bencode(value), *release.torrents[1:]))  # type: ignore[arg-type]
-        if data in release.torrents
-        else release
+        replace(release, torrents=(bencode(value), *release.torrents[1:])) if data in release.torrents else release
         for release in whole.releases
     )
     before = state_of(index)
@@ -340,7 +338,7 @@ def test_metadata_that_is_nested_deeply_is_refused(index: Index, line: Line) -> 
     for role in ("timestamp", "snapshot", "targets"):
         deep = b'{"signed":' + b"[" * 5000 + b"]" * 5000 + b',"signatures":[]}'
         with pytest.raises((MalformedError, PublicationRefusedError)):
-            accept(index, Publication(metadata=replace(bundle, **{role: deep})), RULES, now=NOW)
+            accept(index, Publication(metadata=replace(bundle, **{role: deep})), RULES, now=NOW)  # type: ignore[arg-type]
     assert index.listings.owners() == ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -47,10 +48,10 @@ def empty_registry(folder: Path) -> Iterator[tuple[Service, str]]:
     """One that nobody has published at, and its address, which is its origin."""
     home = Home(folder)
     with Index.open(home) as index:
-        server = RunningServer(lambda scope, receive, send: app(scope, receive, send))
-        with server:
-            service = Service(home=home, index=index, settings=Settings(origin=server.url))
-            app = create_app(service)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = int(probe.getsockname()[1])
+        service = Service(home=home, index=index, settings=Settings(origin=f"http://127.0.0.1:{port}"))
+        with RunningServer(create_app(service), ("127.0.0.1", port)) as server:
             yield service, server.url
 
 

@@ -91,6 +91,7 @@ def upgrade() -> None:
         op.create_index(f"ix_listings_{column}", "listings", [column])
     for statement in FULL_TEXT[op.get_context().dialect.name]:
         op.execute(sa.text(statement))
+    op.create_index("ix_torrents_v2", "torrents", ["v2"])
     op.create_table(
         "swarm_samples",
         sa.Column("blob_id", KEY, nullable=False),
@@ -104,6 +105,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_torrents_v2", "torrents")
     if op.get_context().dialect.name == "sqlite":
         op.execute(sa.text("DROP TABLE listing_words"))
     for table in ("swarm_samples", "listings", "namespaces", "equivocations", "catalogs"):
