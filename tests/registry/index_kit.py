@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _strptime  # noqa: F401  (datetime loads it when it is first needed: perhaps as a user who can't read it)
 import contextlib
 import hashlib
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -29,6 +29,8 @@ from samara.schemas.manifest import (
     build_payload,
     parse_manifest,
 )
+
+importlib.import_module("_strptime")  # datetime loads it when it first needs it: perhaps as a user who can't read it
 
 ACME = "3vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"
 MALLORY = "4vlamkvw7cst7sjxjea62ju74z6tmzw4cxnaiafhjynji7jtrsja"
