@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         "samara push acme --registry https://models.example.org --claim acme\n"
         "samara push acme        # to every registry of: samara registry list"
     ),
-    exits=(ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.TRUST, ExitCode.STORE),
+    exits=(ExitCode.NOT_FOUND, ExitCode.NETWORK, ExitCode.INTEGRITY, ExitCode.TRUST, ExitCode.STORE),
 )
 @click.argument("name", required=False, metavar="[PUBLISHER]")
 @click.option(

@@ -21,7 +21,7 @@ command = click.Group(
 @common.command(
     "add",
     examples="samara registry add https://models.example.org\nsamara registry add http://nas.local:8642 --first",
-    exits=(ExitCode.STORE,),
+    exits=(ExitCode.DISK_FULL, ExitCode.STORE),
 )
 @click.argument("url")
 @click.option("--first", is_flag=True, help="Ask it before those that are there.")
@@ -32,7 +32,11 @@ def add(*, url: str, first: bool) -> None:
     _show(add_registry(Home.find(), url, first=first))
 
 
-@common.command("remove", examples="samara registry remove https://models.example.org", exits=(ExitCode.NOT_FOUND,))
+@common.command(
+    "remove",
+    examples="samara registry remove https://models.example.org",
+    exits=(ExitCode.NOT_FOUND, ExitCode.DISK_FULL, ExitCode.STORE),
+)
 @click.argument("url")
 def remove(*, url: str) -> None:
     """Ask the registry at URL no longer."""
@@ -55,7 +59,7 @@ def list_() -> None:
         "samara registry sync https://models.example.org\n"
         "samara registry sync https://models.example.org --names --every 300"
     ),
-    exits=(ExitCode.NETWORK, ExitCode.STORE),
+    exits=(ExitCode.NETWORK, ExitCode.DISK_FULL, ExitCode.STORE),
 )
 @click.argument("url")
 @click.option("--names", is_flag=True, help="Take over names that publishers claimed there with a signature.")

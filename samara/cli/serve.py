@@ -44,8 +44,9 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     "serve",
     examples=(
         "samara serve\n"
-        "samara serve --listen 0.0.0.0:8642 --public --origin http://models.example.lan:8642\n"
-        "samara serve --origin https://models.example.org --behind 127.0.0.1/32 --mirror --quota 500G"
+        "samara serve --listen 0.0.0.0:8642 --public --origin http://nas.lan:8642\n"
+        "samara serve --origin https://models.example.org --behind 127.0.0.1/32 \\\n"
+        "    --mirror --quota 500G"
     ),
     exits=(ExitCode.NETWORK, ExitCode.STORE, ExitCode.DISK_FULL),
 )
