@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -121,6 +122,14 @@ def request(served: World, *headers: str) -> bytes:
     return "\r\n".join([f"GET {path} HTTP/1.1", "Host: x", "Connection: close", *headers, "", ""]).encode()
 
 
+def wait_for_more_waits(fetch: Fetch) -> None:
+    until = time.monotonic() + PATIENCE
+    enough = fetch.waits + 3
+    while fetch.waits < enough:
+        assert time.monotonic() < until, "nobody asks for more"
+        time.sleep(0.01)
+
+
 def wait_until_idle(fetch: Fetch) -> None:
     until = time.monotonic() + PATIENCE
     while fetch.readers:
@@ -145,6 +154,9 @@ class TestWhatIsSent:
                     client.data += client.sock.recv(1 << 16)
                 got = bytes(client.data)
                 assert got == fetch.data[:end]
+                if end < fetch.size:
+                    wait_for_more_waits(fetch)  # it was asked for more again and again, and hasn't got it
+                    assert select.select([client.sock], [], [], 0)[0] == [], "a byte that isn't proven"
             assert client.rest() == fetch.data
         wait_until_idle(fetch)
 
@@ -206,6 +218,8 @@ class TestWhatGoesWrong:
                 leaves.send(request(served))
                 fetch.prove(0, 1 << 20)
                 leaves.until(b"\r\n\r\n")
+                while len(leaves.data) < 1 << 20:  # so that nothing is on its way when it leaves
+                    leaves.data += leaves.sock.recv(1 << 16)
                 stays.until(b"\r\n\r\n")
                 assert fetch.readers == 2
             until = time.monotonic() + PATIENCE

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 from service_kit import ORIGIN
@@ -156,6 +157,20 @@ class TestBodies:
         with raw(served.server) as client:
             head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\nTransfer-Encoding: chunked\r\n\r\n"
             client.send(head.encode())
+            in_thread(lambda: client.send((b"2710\r\n" + bytes(10_000) + b"\r\n") * 200))
+            assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 413")
+
+    def test_a_route_that_bounds_nothing_is_bounded_all_the_same(self, served: World) -> None:
+        app = create_app(served.service)
+
+        @app.post("/swallow")
+        async def swallow(request: Request) -> None:
+            async for _ in request.stream():
+                pass
+
+        app.router.routes.insert(0, app.router.routes.pop())
+        with RunningServer(app) as server, raw(server) as client:
+            client.send(b"POST /swallow HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
             in_thread(lambda: client.send((b"2710\r\n" + bytes(10_000) + b"\r\n") * 200))
             assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 413")
 
