@@ -31,7 +31,7 @@ from measure import bench, cpu_of, nginx, peak_rss, report
 SIZES = {"quick": 64 << 20, "short": 512 << 20, "big": 2 << 30}
 ROUNDS = 5
 TARGET = 0.7  # of nginx's throughput for one client
-OTHERS = ("registry_search", "registry_publish", "registry_tracker")  # programs beside this one
+OTHERS = ("registry_search", "registry_publish", "registry_tracker", "registry_fetching")  # programs beside this one
 
 
 def main() -> None:

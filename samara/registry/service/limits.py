@@ -24,7 +24,7 @@ MAX_HOPS = 16  # addresses looked at in X-Forwarded-For
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grant:
     """`wait`: seconds until a request would be granted, 0.0 if this one is; `remaining` requests; `reset`: seconds
-    until there are more: the whole quota, or the next one where none is left.
+    until there are more: the whole quota, or a quarter of it where none is left.
     """
 
     wait: float
@@ -71,8 +71,9 @@ class Buckets:
         return Grant(
             wait=0.0 if granted else (1.0 - tokens) / self._rate,
             remaining=int(tokens),
-            # clients rest for as long as this says (huggingface_hub does), so where none is left it is the next one
-            reset=math.ceil(((self.per_minute if tokens >= 1.0 else 1.0) - tokens) / self._rate),
+            # clients rest for as long as this says, with all their threads at once (huggingface_hub): too short, and
+            # they come back to nothing again; too long, and they rest for nothing
+            reset=math.ceil(((self.per_minute if tokens >= 1.0 else self.per_minute / 4) - tokens) / self._rate),
         )
 
     def __len__(self) -> int:
