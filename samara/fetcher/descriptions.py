@@ -12,17 +12,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from samara.registry.index import Index
-from samara.registry.trust.catalogs import read_own
+from samara.registry.publications.accepted import AcceptedCatalogs
 from samara.registry.trust.release import prove_listed
-from samara.registry.trust.roots import RootChain, verify_root_chain
 from samara.schemas.bittorrent import ParsedTorrent
-from samara.schemas.catalog import Catalog
 from samara.schemas.errors import NotFoundError, SamaraError, StoreError
 from samara.schemas.manifest import ReleaseFile
-from samara.schemas.metadata_bundle import MetadataBundle
 from samara.schemas.release_file import ReleaseBundle
 
-CATALOGS_KEPT = 16  # of publishers: one of 40,000 names takes some dozen megabytes
 TRIED = 16  # releases that describe one blob, looked at in one go
 FAILURES_KEPT = 10_000
 
@@ -40,9 +36,9 @@ class Described:
 class Descriptions:
     """Of one index. Safe to use from several threads."""
 
-    def __init__(self, index: Index) -> None:
+    def __init__(self, index: Index, catalogs: AcceptedCatalogs) -> None:
         self._index = index
-        self._catalogs: OrderedDict[str, tuple[MetadataBundle, RootChain, Catalog]] = OrderedDict()
+        self._catalogs = catalogs
         self._failures: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -79,31 +75,16 @@ class Descriptions:
                 self._failures.popitem(last=False)
 
     def _described(self, b3: str, identity: str, manifest: str) -> Described | None:
-        chain, catalog = self._catalog(identity)
-        entry = catalog.of_manifest(manifest)
+        accepted = self._catalogs.of(identity)
+        if accepted is None:
+            raise StoreError(f"the index lists releases of {identity} and has no catalog of it")
+        entry = accepted.catalog.of_manifest(manifest)
         stored = self._index.release_by_digest(manifest)
         if entry is None or entry.retracted is not None or stored is None:
             return None
         bundle = ReleaseBundle(roots=(), envelope=stored.envelope, torrents=stored.torrents)
-        proven = prove_listed(bundle, entry, chain)
+        proven = prove_listed(bundle, entry, accepted.chain)
         file = next((file for file in proven.release.files if file.b3 == b3), None)
         if file is None:
             return None
         return Described(identity=identity, manifest=manifest, file=file, torrent=proven.torrents.get(b3))
-
-    def _catalog(self, identity: str) -> tuple[RootChain, Catalog]:
-        bundle = self._index.listings.metadata(identity)
-        if bundle is None:
-            raise StoreError(f"the index lists releases of {identity} and has no catalog of it")
-        with self._lock:
-            known = self._catalogs.get(identity)
-        if known is not None and known[0] == bundle:
-            return known[1], known[2]
-        chain = verify_root_chain(identity, bundle.roots)
-        catalog = read_own(chain, bundle)
-        with self._lock:
-            self._catalogs[identity] = (bundle, chain, catalog)
-            self._catalogs.move_to_end(identity)
-            while len(self._catalogs) > CATALOGS_KEPT:
-                self._catalogs.popitem(last=False)
-        return chain, catalog

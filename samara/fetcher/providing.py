@@ -22,6 +22,7 @@ from samara.fetcher.options import PullOptions
 from samara.fetcher.pull_through import PullThrough
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.publications.accepted import AcceptedCatalogs
 from samara.registry.service.ports import KeepStatus
 from samara.schemas.events import OnEvent, ignore
 
@@ -66,7 +67,7 @@ class Providing:
         on_event: OnEvent = ignore,
     ) -> None:
         """Opens nothing yet. `index` stays the caller's, and open for longer than this."""
-        descriptions = Descriptions(index)
+        descriptions = Descriptions(index, AcceptedCatalogs(index.listings))
         self._keeping = Keeping(
             home,
             index,

@@ -181,16 +181,6 @@ class Listings:
         with self._database.read() as session:
             return session.scalar(select(NamespaceRow.statement).where(NamespaceRow.name == name))
 
-    def catalog_order(self, identity: str) -> tuple[int, int] | None:
-        """(root version, timestamp version) of the newest catalog that a publisher proved here."""
-        with self._database.read() as session:
-            row = session.execute(
-                select(CatalogRow.root_version, CatalogRow.timestamp_version)
-                .join(PublisherRow, CatalogRow.publisher_id == PublisherRow.id)
-                .where(PublisherRow.identity == identity)
-            ).first()
-            return None if row is None else (int(row[0]), int(row[1]))
-
     def metadata(self, identity: str) -> MetadataBundle | None:
         """The newest catalog that a publisher proved here, as it came. Whoever uses it checks it again."""
         with self._database.read() as session:

@@ -6,7 +6,7 @@ It is TUF targets metadata (TUF §4.5): path `model/tag` → length and SHA-256 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -65,11 +65,13 @@ class CatalogEntry:
 class Entries(Mapping[str, CatalogEntry]):
     """The entries of a catalog by path, each parsed when it is asked for: a catalog may have ten thousand.
 
-    `raw`: TUF's `targets`, path → {"length", "hashes", "custom"}. What is odd raises MalformedError when it is used.
+    `raw`: TUF's `targets`, path → {"length", "hashes", "custom"}, which nobody changes any more. What is odd raises
+    MalformedError when it is used.
     """
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         self.raw = raw
+        self._paths: Mapping[str, Sequence[str]] | None = None  # by manifest; made by the first who asks
 
     def __getitem__(self, path: str) -> CatalogEntry:
         found = self.raw[path]
@@ -91,13 +93,10 @@ class Entries(Mapping[str, CatalogEntry]):
 
     def mentioning(self, manifest: str) -> Iterator[CatalogEntry]:
         """Entries that mean this manifest, or have meant it and took it back."""
-        for path, found in self.raw.items():
-            custom = found.get("custom") if isinstance(found, dict) else None
-            said = custom.get(CUSTOM) if isinstance(custom, dict) else None
-            if isinstance(said, dict) and (said.get("manifest") == manifest or "withdrawn" in said):
-                entry = self[path]
-                if manifest in {entry.manifest, *(one.manifest for one in entry.withdrawn)}:
-                    yield entry
+        if self._paths is None:
+            self._paths = _paths_of(self.raw)
+        for path in self._paths.get(manifest, ()):
+            yield self[path]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +137,21 @@ class Catalog:
                 if one.manifest == manifest:
                     return one.reason
         return None
+
+
+def _paths_of(raw: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    """Manifest → paths of the entries that mention it. What has another shape mentions nothing."""
+    paths: dict[str, list[str]] = {}
+    for path, found in raw.items():
+        custom = found.get("custom") if isinstance(found, dict) else None
+        said = custom.get(CUSTOM) if isinstance(custom, dict) else None
+        if isinstance(said, dict):
+            withdrawn = said.get("withdrawn")
+            earlier = [one for one in withdrawn if isinstance(one, dict)] if isinstance(withdrawn, list) else []
+            mentioned = [one.get("manifest") for one in (said, *earlier)]
+            for manifest in dict.fromkeys(one for one in mentioned if isinstance(one, str)):
+                paths.setdefault(manifest, []).append(path)
+    return paths
 
 
 def parse_entry(path: str, *, length: int, hashes: Mapping[str, str], custom: object) -> CatalogEntry:

@@ -485,7 +485,9 @@ def test_of_two_publications_at_once_none_is_lost_and_none_is_mixed(index: Index
         thread.join(60)
     assert other == []
     assert sorted(set(taken_versions)) == sorted(taken_versions)
-    assert index.listings.catalog_order(line.identity) == (1, max(taken_versions))
+    stamp = index.listings.catalog_stamp(line.identity)
+    assert stamp is not None
+    assert (stamp.root_version, stamp.timestamp_version) == (1, max(taken_versions))
     assert index.listings.metadata(line.identity) == editions[max(taken_versions) - 1].bundle
     assert index.listings.equivocations(line.identity) == ()
 

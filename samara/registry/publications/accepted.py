@@ -11,6 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from samara.registry.listings import Listings
+from samara.registry.overview import CatalogStamp
 from samara.registry.records import StoredRelease
 from samara.registry.trust.catalogs import read_own
 from samara.registry.trust.release import ProvenRelease, match_torrents, prove_listed
@@ -28,9 +29,9 @@ MAX_KEPT = 16  # a catalog of 40,000 names takes some dozen megabytes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AcceptedCatalog:
-    """One publisher's newest catalog here. `order`: (root version, timestamp version)."""
+    """One publisher's newest catalog here."""
 
-    order: tuple[int, int]
+    stamp: CatalogStamp
     bundle: MetadataBundle
     chain: RootChain
     catalog: Catalog
@@ -43,27 +44,35 @@ class AcceptedCatalogs:
         self._listings = listings
         self._kept: OrderedDict[str, AcceptedCatalog] = OrderedDict()
         self._lock = threading.Lock()
+        self._proving = threading.Lock()  # one at a time: a large one takes a while, and others may want the same
 
     def of(self, identity: str) -> AcceptedCatalog | None:
         """None for a publisher that has no catalog here. Raises TrustError or MalformedError for one that doesn't
         hold any more, StoreError.
         """
-        order = self._listings.catalog_order(identity)
-        if order is None:
+        stamp = self._listings.catalog_stamp(identity)
+        if stamp is None:
             return None
+        found = self._find(identity, stamp)
+        if found is not None:
+            return found
+        with self._proving:
+            return self._find(identity, stamp) or self._prove(identity, stamp)
+
+    def _find(self, identity: str, stamp: CatalogStamp) -> AcceptedCatalog | None:
         with self._lock:
             kept = self._kept.get(identity)
-            if kept is not None and kept.order == order:
-                self._kept.move_to_end(identity)
-                return kept
+            if kept is None or kept.stamp != stamp:
+                return None
+            self._kept.move_to_end(identity)
+            return kept
+
+    def _prove(self, identity: str, stamp: CatalogStamp) -> AcceptedCatalog | None:
         bundle = self._listings.metadata(identity)
         if bundle is None:
             return None
         chain = verify_root_chain(identity, bundle.roots)
-        catalog = read_own(chain, bundle)
-        found = AcceptedCatalog(
-            order=(chain.version, catalog.versions["timestamp"]), bundle=bundle, chain=chain, catalog=catalog
-        )
+        found = AcceptedCatalog(stamp=stamp, bundle=bundle, chain=chain, catalog=read_own(chain, bundle))
         with self._lock:
             self._kept[identity] = found
             self._kept.move_to_end(identity)

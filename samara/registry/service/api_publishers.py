@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import base64
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
+from blake3 import blake3
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from samara.registry.listings import Listings, Owner
+from samara.registry.publications.accepted import AcceptedCatalog
 from samara.registry.service.service import Service
-from samara.registry.trust.catalogs import read_catalog
 from samara.registry.trust.files import time_text
-from samara.registry.trust.roots import RootChain, verify_root_chain
+from samara.registry.trust.roots import RootChain
 from samara.schemas.errors import NotFoundError
-from samara.schemas.manifest import parse_manifest
 from samara.schemas.release_file import ReleaseBundle, pack_release_object, release_object_name
 
 IMMUTABLE = "public, max-age=31536000, immutable"
+SHORTLY = "public, max-age=60"  # a release may gain signatures
 _RELEASE = re.compile(r"releases/([0-9a-f]{64})\.release\.json\Z")
-_KEPT = 32  # publishers whose files are kept at hand
 
 OwnerName = Annotated[str, Path(max_length=64, description="A namespace of this registry, or an identity")]
 
@@ -109,7 +106,6 @@ def routes(service: Service) -> APIRouter:
     """The routes of this module."""
     router = APIRouter(tags=["publishers"])
     listings = service.listings
-    files = _Files(listings)
 
     @router.get("/v1/publishers", summary="Publishers", response_model=PublisherPage)
     def publishers(
@@ -120,7 +116,7 @@ def routes(service: Service) -> APIRouter:
 
     @router.get("/v1/publishers/{owner}", summary="A publisher", response_model=PublisherDetails, responses={404: {}})
     def publisher(owner: OwnerName) -> PublisherDetails:
-        return _details(listings, _owner(listings, owner))
+        return _details(service, _owner(listings, owner))
 
     @router.get(
         "/v1/publishers/{owner}/equivocations",
@@ -149,12 +145,16 @@ def routes(service: Service) -> APIRouter:
         found = _owner(listings, owner)
         release = _RELEASE.match(name)
         if release is not None:
-            return _file(_release_object(service, found, release[1]), request, etag=release[1], immutable=True)
-        versions, named = files.of(found.identity)
-        data = named.get(name)
+            data = _release_object(service, found, release[1])
+            return _file(data, request, etag=blake3(data).hexdigest(), cache_control=SHORTLY)
+        accepted = _accepted(service, found)
+        said = accepted.catalog.versions
+        files = accepted.bundle.files(snapshot_version=said["snapshot"], targets_version=said["targets"])
+        data = next((data for file, data in files if file == name), None)
         if data is None:
             raise NotFoundError(f"no {name} of {found.slug} here")
-        return _file(data, request, etag=f"{versions}-{name}", immutable=name != "timestamp.json")
+        etag = f"{said['root']}-{said['timestamp']}-{name}"
+        return _file(data, request, etag=etag, cache_control="no-cache" if name == "timestamp.json" else IMMUTABLE)
 
     @router.get(
         "/v1/namespaces/{name}", summary="Whose a name is here", response_model=NamespaceView, responses={404: {}}
@@ -180,36 +180,6 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-class _Files:
-    """The files of publishers' repositories, taken apart once for each catalog. Thread-safe."""
-
-    def __init__(self, listings: Listings) -> None:
-        self._listings = listings
-        self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[str, Mapping[str, bytes]]] = OrderedDict()
-
-    def of(self, identity: str) -> tuple[str, Mapping[str, bytes]]:
-        """("root-timestamp" versions, name → bytes)."""
-        order = self._listings.catalog_order(identity)
-        versions = "" if order is None else f"{order[0]}-{order[1]}"
-        with self._lock:
-            kept = self._kept.get(identity)
-            if kept is not None and kept[0] == versions:
-                self._kept.move_to_end(identity)
-                return kept
-        bundle = self._listings.metadata(identity)
-        if bundle is None:
-            raise NotFoundError(f"no catalog of {identity} here")
-        said = read_catalog(identity, bundle).versions
-        named = dict(bundle.files(snapshot_version=said["snapshot"], targets_version=said["targets"]))
-        found = (f"{len(bundle.roots)}-{said['timestamp']}", named)
-        with self._lock:
-            self._kept[identity] = found
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return found
-
-
 def _owner(listings: Listings, name: str) -> Owner:
     owner = listings.owner(name)
     if owner is None:
@@ -221,22 +191,27 @@ def _summary(owner: Owner) -> PublisherSummary:
     return PublisherSummary(identity=owner.identity, name=owner.name, namespace=owner.namespace)
 
 
-def _details(listings: Listings, owner: Owner) -> PublisherDetails:
-    bundle = listings.metadata(owner.identity)
-    if bundle is None:
+def _accepted(service: Service, owner: Owner) -> AcceptedCatalog:
+    found = service.catalog(owner.identity)
+    if found is None:
         raise NotFoundError(f"no catalog of {owner.slug} here")
-    catalog = read_catalog(owner.identity, bundle)
+    return found
+
+
+def _details(service: Service, owner: Owner) -> PublisherDetails:
+    accepted = _accepted(service, owner)
+    catalog = accepted.catalog
     return PublisherDetails(
         identity=owner.identity,
         name=owner.name,
         namespace=owner.namespace,
-        root_version=len(bundle.roots),
+        root_version=accepted.chain.version,
         timestamp_version=catalog.versions["timestamp"],
         signed=None if catalog.signed is None else time_text(catalog.signed),
         expires=time_text(catalog.expires),
         listed=len(catalog.entries),
-        equivocations=len(listings.equivocations(owner.identity)),
-        roots=_roots(verify_root_chain(owner.identity, bundle.roots)),
+        equivocations=len(service.listings.equivocations(owner.identity)),
+        roots=_roots(accepted.chain),
     )
 
 
@@ -260,14 +235,15 @@ def _roots(chain: RootChain) -> list[RootSummary]:
 
 
 def _release_object(service: Service, owner: Owner, manifest_hex: str) -> bytes:
+    release = service.manifests.release(f"b3:{manifest_hex}")
     stored = service.index.release_by_digest(f"b3:{manifest_hex}")
-    if stored is None or parse_manifest(stored.envelope.payload).identity != owner.identity:
+    if release is None or stored is None or release.identity != owner.identity:
         raise NotFoundError(f"{owner.slug} has no {release_object_name(manifest_hex)} here")
     return pack_release_object(ReleaseBundle(roots=(), envelope=stored.envelope, torrents=stored.torrents))
 
 
-def _file(data: bytes, request: Request, *, etag: str, immutable: bool) -> Response:
-    headers = {"ETag": f'"{etag}"', "Cache-Control": IMMUTABLE if immutable else "no-cache"}
+def _file(data: bytes, request: Request, *, etag: str, cache_control: str) -> Response:
+    headers = {"ETag": f'"{etag}"', "Cache-Control": cache_control}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     return Response(data, media_type="application/json", headers=headers)

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.listings import Listings
+from samara.registry.publications.accepted import AcceptedCatalog, AcceptedCatalogs
 from samara.registry.service.manifests import Manifests
 from samara.registry.service.metrics import Metrics
 from samara.registry.service.ports import Bringer, Keeper
 from samara.registry.service.settings import Settings
 from samara.registry.tracker import Tracker
+from samara.schemas.errors import MalformedError, StoreError, TrustError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,11 +33,26 @@ class Service:
     keeper: Keeper | None = None
     clock: Callable[[], float] = time.time
     manifests: Manifests = field(init=False)
+    catalogs: AcceptedCatalogs = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "manifests", Manifests(self.index))
+        object.__setattr__(self, "catalogs", AcceptedCatalogs(self.index.listings))
 
     @property
     def listings(self) -> Listings:
         """What is listed here."""
         return self.index.listings
+
+    def catalog(self, identity: str) -> AcceptedCatalog | None:
+        """The newest catalog that a publisher proved here; None without one.
+
+        Raises StoreError, also for one that doesn't hold any more: that is no fault of who asks.
+        """
+        try:
+            return self.catalogs.of(identity)
+        except (TrustError, MalformedError) as error:
+            raise StoreError(
+                f"the catalog of {identity} in the index is damaged ({error.what[:200]})",
+                next_step="its publisher can publish the next version; the operator: samara audit",
+            ) from None

@@ -23,7 +23,6 @@ from samara.registry.repositories import Tag
 from samara.registry.service.hub.kept import Kept
 from samara.registry.service.hub.problems import HubError, no_repository, no_revision, withdrawn
 from samara.registry.service.hub.trees import Tree, TreeFile, files_of, grow, side_by_side
-from samara.registry.service.hub.withdrawals import Withdrawals
 from samara.registry.service.service import Service
 from samara.schemas.errors import StoreError
 from samara.schemas.references import is_identity, is_name
@@ -79,7 +78,6 @@ class Revisions:
 
     def __init__(self, service: Service, *, max_files_kept: int = MAX_FILES_KEPT) -> None:
         self._service = service
-        self._withdrawals = Withdrawals(service.listings)
         self._releases = Kept[str, tuple[TreeFile, ...]](max_files_kept, len)
         self._trees = Kept[tuple[str, ...], Tree](max_files_kept, lambda tree: len(tree.paths))
 
@@ -151,7 +149,8 @@ class Revisions:
         owner = repository.owner
         manifest = self._service.listings.kept_release(owner, repository.model, bytes.fromhex(commit))
         if manifest is not None:
-            reason = self._withdrawals.reason(owner.identity, manifest)
+            catalog = self._service.catalog(owner.identity)
+            reason = None if catalog is None else catalog.catalog.retraction(manifest)
             if reason is not None:
                 raise withdrawn(commit, reason)
             return (manifest,)

@@ -3,7 +3,6 @@ Jinja2; readable without scripts, and nothing comes from elsewhere.
 
     catalogue, publisher, model, status     one page each: facts in, HTML out
     release_facts                           what a release's page tells of it
-    catalogs                                what a publisher's catalog says beyond the listings, parsed once
     rendering                               templates, answers with ETags, paging
     errors                                  errors for browsers
     commands                                what to copy into a terminal. Pure

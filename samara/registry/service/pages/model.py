@@ -9,9 +9,9 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from samara.registry.listings import KnownRelease, Listing, Owner
+from samara.registry.publications.accepted import AcceptedCatalog
 from samara.registry.service.pages import badge, commands
 from samara.registry.service.pages.block_map import summary
-from samara.registry.service.pages.catalogs import CatalogFacts
 from samara.registry.service.pages.qr import qr_code
 from samara.registry.service.pages.release_facts import facts_of, file_line, main_file, swarm
 from samara.registry.service.pages.rendering import Pages, answer, number_in, paged
@@ -109,15 +109,16 @@ def _older(pages: Pages, owner: Owner, listing: Listing, version: int) -> Shown:
     known = next((one for one in history if one.tag == listing.tag and one.version == version), None)
     if known is None:
         raise NotFoundError(f"no version {version} of {owner.slug}/{listing.model}:{listing.tag} is kept here")
-    facts = pages.catalogs.facts(owner.identity)
-    return Shown(listing=listing, known=known, retracted=withdrawn_reasons(facts, listing).get(known.manifest))
+    reasons = withdrawn_reasons(pages.service.catalog(owner.identity), listing)
+    return Shown(listing=listing, known=known, retracted=reasons.get(known.manifest))
 
 
-def withdrawn_reasons(facts: CatalogFacts | None, listing: Listing) -> dict[str, str]:
+def withdrawn_reasons(accepted: AcceptedCatalog | None, listing: Listing) -> dict[str, str]:
     """Manifest → why it was withdrawn, of everything that a name ever meant."""
     reasons = {}
-    if facts is not None:
-        for one in facts.withdrawn.get(f"{listing.model}/{listing.tag}", ()):
+    entry = accepted.catalog.find(listing.model, listing.tag) if accepted else None
+    if entry is not None:
+        for one in entry.withdrawn:
             reasons[one.manifest] = one.reason
     if listing.retracted is not None:
         reasons[listing.manifest] = listing.retracted
@@ -135,8 +136,9 @@ def _page(
     pages: Pages, request: Request, owner: Owner, listings: Sequence[Listing], shown: Shown, *, is_model: bool
 ) -> Response:
     service = pages.service
-    release, facts = _release(pages, shown.known.manifest), pages.catalogs.facts(owner.identity)
-    release_v2 = facts.release_v2.get(release.digest) if facts else None
+    release, accepted = _release(pages, shown.known.manifest), service.catalog(owner.identity)
+    entry = accepted.catalog.of_manifest(release.digest) if accepted else None
+    release_v2 = entry.release_v2 if entry else None
     history = service.listings.history(owner, release.model)
     before = previous_of(history, shown.known)
     current = {one.manifest for one in listings}
@@ -154,7 +156,7 @@ def _page(
         shown=shown,
         release=release,
         facts=facts_of(release),
-        stamp=facts.stamp if facts else None,
+        stamp=accepted.stamp if accepted else None,
         main=main_line,
         files=files,
         lines=tuple(file_line(service, release, file, release_v2) for file in files.items),
@@ -164,7 +166,7 @@ def _page(
         reasons={
             manifest: reason
             for listing in listings
-            for manifest, reason in withdrawn_reasons(facts, listing).items()
+            for manifest, reason in withdrawn_reasons(accepted, listing).items()
         },
         sharing=sharing,
         summary=summary(sharing.blocks, version=previous.version if previous else None),

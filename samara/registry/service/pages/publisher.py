@@ -43,15 +43,15 @@ def answer(pages: Pages, request: Request) -> Response:
     """A publisher's page."""
     listings = pages.service.listings
     owner = pages.owner(str(request.path_params["owner"]))
-    facts = pages.catalogs.facts(owner.identity)
-    history = key_history(facts.roots if facts else ())
+    accepted = pages.service.catalog(owner.identity)
+    history = key_history(accepted.chain.views if accepted else ())
     against = listings.equivocations(owner.identity)
     return pages.page(
         request,
         "publisher.html",
         owner=owner,
         namespaces=listings.namespaces(owner.identity),
-        stamp=facts.stamp if facts else None,
+        stamp=accepted.stamp if accepted else None,
         history=history[:ROOTS_SHOWN],
         roots_left_out=max(0, len(history) - ROOTS_SHOWN),
         equivocations=tuple(

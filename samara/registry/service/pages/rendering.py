@@ -20,7 +20,6 @@ from markupsafe import Markup, escape
 from samara import __version__
 from samara.registry.listings import Owner
 from samara.registry.service.pages import words
-from samara.registry.service.pages.catalogs import Catalogs
 from samara.registry.service.pages.sharing import Sharing
 from samara.registry.service.pages.static_files import static_url
 from samara.registry.service.service import Service
@@ -80,7 +79,6 @@ class Pages:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.catalogs = Catalogs(service.listings)
         self.sharing = Sharing(service)
         self._templates = _templates()
 
