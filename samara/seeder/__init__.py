@@ -1,8 +1,9 @@
 """Floor 3: giving.
 
 Lives here: reading a GGUF's header (gguf_facts), the one pass that hashes a file (hashing), its torrent (torrent),
-publishing (publish), the libtorrent session (swarm*, profiles) and seeding (seed); names: finding what one stands for
-(naming), keeping one findable (announce, announcements), a catalog as a folder (site).
+publishing (publish) and handing that to registries (push), the libtorrent session (swarm*, profiles) and seeding
+(seed); names: finding what one stands for (naming), keeping one findable (announce, announcements), a catalog as a
+folder (site).
 
 Must not live here: deciding what to fetch or whom to trust. libtorrent stops here: what leaves is a frozen event.
 
