@@ -36,6 +36,8 @@ from samara.schemas.metadata_bundle import MetadataBundle, pack_metadata, unpack
 from samara.schemas.networks import NetworkPolicy
 from samara.schemas.publication import Publication
 
+MAX_EVIDENCE = 16  # pairs of documents against one publisher: one is proof enough, and who signs two may sign thousands
+MAX_EVIDENCE_BYTES = 1 << 20  # with that much kept, nothing more is
 _TRIES = 4  # publications of one publisher at the same moment are rare, and each of them is judged in milliseconds
 
 
@@ -43,7 +45,9 @@ _TRIES = 4  # publications of one publisher at the same moment are rare, and eac
 class Rules:
     """What this registry takes. `releases`, `stored_bytes`: of one publisher, all versions; `publishers`: in all.
 
-    `policy`: where mirrors may lie; `resolve`: how their names are looked up.
+    `listed`: names in one catalog; `read_bytes`: of manifests here that one publication makes the registry read again
+    (None: no bound), the names beyond are told as missing. `policy`: where mirrors may lie; `resolve`: how their names
+    are looked up.
     """
 
     claims: ClaimRules
@@ -51,6 +55,8 @@ class Rules:
     releases: int = 10_000
     stored_bytes: int = 1 << 30
     publishers: int = 100_000
+    listed: int = 1 << 20
+    read_bytes: int | None = None
     resolve: Resolve = system_resolve
 
 
@@ -91,6 +97,7 @@ def accept(index: Index, publication: Publication, rules: Rules, *, now: datetim
         except EquivocatedError as error:
             _keep_evidence(index.database, identity, error, now=now.timestamp())
             raise
+        _require_few_names(judgement.state, rules)
         proven = _prove(publication, judgement.state)
         warnings = check_mirrors([one.release for one in proven], rules.policy, resolve=rules.resolve)
         try:
@@ -108,8 +115,12 @@ def _prove(publication: Publication, state: CatalogState) -> tuple[ProvenRelease
         return ()
     entries = _by_manifest(state)
     proven = []
+    seen: set[str] = set()
     for bundle in publication.releases:
         manifest = b3(bundle.envelope.payload)
+        if manifest in seen:  # a thousand times the same compresses to nothing: it is proven once
+            continue
+        seen.add(manifest)
         entry = entries.get(manifest)
         if entry is None:
             raise PublicationRefusedError(
@@ -123,6 +134,14 @@ def _prove(publication: Publication, state: CatalogState) -> tuple[ProvenRelease
                 Reason.UNPROVEN, error.what, expected=error.expected, actual=error.actual
             ) from None
     return tuple(proven)
+
+
+def _require_few_names(state: CatalogState, rules: Rules) -> None:
+    if len(state.catalog.entries) > rules.listed:
+        raise PublicationRefusedError(
+            Reason.QUOTA, "this registry lists no more names of one publisher", expected=f"≤ {rules.listed}",
+            actual=len(state.catalog.entries), next_step="take some out of the catalog, or ask its operator",
+        )  # fmt: skip
 
 
 def _by_manifest(state: CatalogState) -> Mapping[str, CatalogEntry]:
@@ -175,7 +194,9 @@ def _commit(
             )  # fmt: skip
         names = _name_it(session, publisher, publication, judgement, rules, now)
         fresh = {one.release.digest: one.release for one in proven}
-        synced: Synced = sync_listings(session, publisher, state.catalog, fresh, now=moment)
+        synced: Synced = sync_listings(
+            session, publisher, state.catalog, fresh, now=moment, read_bytes=rules.read_bytes
+        )  # fmt: skip
     return Accepted(
         identity=identity,
         root_version=root_version,
@@ -242,7 +263,13 @@ def _keep_evidence(database: Database, identity: str, error: EquivocatedError, *
                 EquivocationRow.publisher_id == publisher_id, EquivocationRow.digest == error.digest
             )
         )
-        if known is None:
+        kept, size = session.execute(
+            select(
+                func.count(),
+                func.coalesce(func.sum(func.length(EquivocationRow.known) + func.length(EquivocationRow.offered)), 0),
+            ).where(EquivocationRow.publisher_id == publisher_id)
+        ).one()
+        if known is None and (not kept or (kept < MAX_EVIDENCE and size < MAX_EVIDENCE_BYTES)):
             session.add(
                 EquivocationRow(
                     publisher_id=publisher_id,

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from samara.registry.index_columns import bytes_of, digest_of, text_of
+from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.tables import ListingRow, ModelRow, PublisherRow, ReleaseRow
 from samara.schemas.catalog import Catalog, CatalogEntry
 from samara.schemas.digests import b3, b3_raw
@@ -25,7 +26,7 @@ MAX_WORDS = 16_384  # characters that are searched in
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Synced:
     """`listed`: names that mean something here now; `changed`: of these, new or other than before; `missing`: names
-    whose release isn't here.
+    whose release isn't here, or wasn't looked at this time.
     """
 
     listed: int
@@ -40,23 +41,59 @@ class _Row:
     retracted: str | None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Known:
+    """A release that is here. `size`: bytes of its manifest."""
+
+    id: int
+    model: str
+    model_id: int
+    version: int
+    size: int
+
+
 def sync_listings(
-    session: Session, publisher: PublisherRow, catalog: Catalog, fresh: Mapping[str, Release], *, now: float
+    session: Session,
+    publisher: PublisherRow,
+    catalog: Catalog,
+    fresh: Mapping[str, Release],
+    *,
+    now: float,
+    read_bytes: int | None = None,
 ) -> Synced:
-    """Make the rows of `publisher` say what `catalog` does. `fresh`: releases by manifest that are parsed already."""
+    """Make the rows of `publisher` say what `catalog` does. `fresh`: releases by manifest that are parsed already;
+    `read_bytes`: so much of manifests that were here before is read, what is beyond counts as missing.
+
+    Raises PublicationRefusedError for a name under which the catalog lists a release of another model or version.
+    """
     before = _rows(session, publisher.id)
     known = _known(session, publisher.id)
     missing: list[str] = []
     changed = listed = 0
-    for path, entry in catalog.entries.items():
-        release_id = known.get(entry.manifest)
-        if release_id is None:
+    read = 0 if read_bytes is None else -read_bytes
+    last: tuple[str, Release] | None = None
+    # by manifest: each is parsed once, however many names mean it, and one is held at a time
+    for path, entry in sorted(catalog.entries.items(), key=lambda one: one[1].manifest):
+        here = known.get(entry.manifest)
+        if here is None:
             missing.append(path)
             continue
-        listed += 1
+        _require_itself(entry, here)
         row = before.pop(path, None)
         if row is not None and (row.manifest, row.retracted) == (entry.manifest, entry.retracted):
+            listed += 1
             continue
+        if entry.manifest in fresh:
+            last = (entry.manifest, fresh[entry.manifest])
+        elif (row is None or row.manifest != entry.manifest) and (last is None or last[0] != entry.manifest):
+            read += here.size
+            if read_bytes is not None and read > 0:
+                missing.append(path)
+                if row is not None:
+                    before[path] = row  # it means something else now: gone until the release is sent
+                continue
+            last = (entry.manifest, _stored(session, here.id, entry))
+        listed += 1
         changed += 1
         if row is not None and row.manifest == entry.manifest:
             session.execute(
@@ -65,13 +102,12 @@ def sync_listings(
             continue
         if row is not None:
             session.execute(sa.delete(ListingRow).where(ListingRow.id == row.id))
-        release = fresh.get(entry.manifest) or _stored(session, release_id, entry)
-        model_id = _model_id(session, publisher.id, entry.model)
-        session.execute(sa.insert(ListingRow), [_values(entry, release, model_id, release_id, now)])
+        assert last is not None
+        session.execute(sa.insert(ListingRow), [_values(entry, last[1], here.model_id, here.id, now)])
     gone = [row.id for row in before.values()]
     for start in range(0, len(gone), 500):
         session.execute(sa.delete(ListingRow).where(ListingRow.id.in_(gone[start : start + 500])))
-    return Synced(listed=listed, changed=changed + len(gone), missing=tuple(missing))
+    return Synced(listed=listed, changed=changed + len(gone), missing=tuple(sorted(missing)))
 
 
 def words_of(release: Release, tag: str) -> str:
@@ -138,13 +174,35 @@ def _rows(session: Session, publisher_id: int) -> dict[str, _Row]:
     }
 
 
-def _known(session: Session, publisher_id: int) -> dict[str, int]:
+def _known(session: Session, publisher_id: int) -> dict[str, _Known]:
     rows = session.execute(
-        select(ReleaseRow.manifest_digest, ReleaseRow.id)
+        select(
+            ReleaseRow.manifest_digest,
+            ReleaseRow.id,
+            ModelRow.name,
+            ModelRow.id,
+            ReleaseRow.version,
+            sa.func.length(ReleaseRow.payload),
+        )
         .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
         .where(ModelRow.publisher_id == publisher_id)
     )
-    return {digest_of(digest): int(number) for digest, number in rows}
+    return {
+        digest_of(digest): _Known(
+            id=int(number), model=text_of(model), model_id=int(model_id), version=int(version), size=int(size)
+        )
+        for digest, number, model, model_id, version, size in rows
+    }
+
+
+def _require_itself(entry: CatalogEntry, here: _Known) -> None:
+    """A release may have several tags, but no other model and no other version than its manifest says."""
+    if (here.model, here.version) != (entry.model, entry.version):
+        raise PublicationRefusedError(
+            Reason.UNPROVEN, f"the catalog's {entry.path} is another release",
+            expected=f"{entry.model} version {entry.version}", actual=f"{here.model} version {here.version}",
+            next_step="publish a catalog without that name",
+        )  # fmt: skip
 
 
 def _stored(session: Session, release_id: int, entry: CatalogEntry) -> Release:
@@ -153,14 +211,6 @@ def _stored(session: Session, release_id: int, entry: CatalogEntry) -> Release:
     if b3(payload) != entry.manifest:
         raise MalformedError(f"the manifest of {entry.path} in the index is damaged", next_step="run: samara audit")
     return parse_manifest(payload)
-
-
-def _model_id(session: Session, publisher_id: int, name: str) -> int:
-    found = session.scalar(
-        select(ModelRow.id).where(ModelRow.publisher_id == publisher_id, ModelRow.name == name)
-    )  # fmt: skip
-    assert found is not None, "a release that is here has its model"
-    return found
 
 
 def release_size(session: Session, publisher_id: int) -> tuple[int, int]:

@@ -124,6 +124,8 @@ def rules_of(settings: Settings) -> Rules:
         releases=quotas.releases,
         stored_bytes=quotas.stored_bytes,
         publishers=quotas.publishers,
+        listed=quotas.names,
+        read_bytes=quotas.publish_bytes,
     )
 
 

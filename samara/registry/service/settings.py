@@ -13,7 +13,7 @@ from samara.schemas.networks import Network, NetworkPolicy
 class Claims(StrEnum):
     """Who may have a namespace."""
 
-    OPEN = "open"  # whoever claims it first, with a statement that one of its targets keys signed
+    OPEN = "open"  # whoever claims it first, with a statement that enough of its targets keys signed
     LISTED = "listed"  # whom the operator lists
 
 
@@ -23,6 +23,7 @@ class Quotas:
 
     publish_bytes: int = 64 << 20  # of one publish, uncompressed
     releases: int = 10_000  # of one publisher
+    names: int = 10_000  # in one publisher's catalog
     stored_bytes: int = 1 << 30  # manifests and torrents of one publisher
     namespaces: int = 4  # of one publisher
     publishers: int = 100_000
@@ -30,7 +31,9 @@ class Quotas:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rates:
-    """Requests that one address may make, per minute; bursts of as many. 0: no limit."""
+    """Requests that one IPv4 address or IPv6 /64 may make, per minute; bursts of as many. 0: no limit. `announces`:
+    scrapes too.
+    """
 
     reads: int = 1200
     publishes: int = 30
