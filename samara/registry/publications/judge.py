@@ -30,7 +30,7 @@ class EquivocatedError(PublicationRefusedError):
         super().__init__(
             Reason.EQUIVOCATION, what, expected="what was published as this version before", actual="something else",
             next_step="both are kept as evidence; if you didn't do this, somebody else has your key:"
-            " see samara publisher rotate-key --help",
+            " see samara publisher rotate --help",
         )  # fmt: skip
         self.version = version
         self.known = known

@@ -31,6 +31,7 @@ STATUSES: tuple[tuple[type[SamaraError], int], ...] = (  # the first that fits
 )
 _UNKNOWN = {404: "there is nothing at this address", 405: "this address doesn't take that method"}
 RETRY_AFTER = 5  # seconds, with 503
+_NOT_TOLD = {"message", "exit_code"}  # said already; of commands, not of services
 
 
 class RefusedError(SamaraError):
@@ -62,7 +63,7 @@ def problem(error: SamaraError) -> JSONResponse:
 def problem_of(status: int, error: SamaraError, *, headers: dict[str, str]) -> JSONResponse:
     """An error with a status of one's own choice."""
     body: dict[str, object] = {"type": "about:blank", "title": error.what, "status": status, "detail": str(error)}
-    body |= {name: value for name, value in error.as_dict().items() if value is not None and name not in {"message"}}
+    body |= {name: value for name, value in error.as_dict().items() if value is not None and name not in _NOT_TOLD}
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 
