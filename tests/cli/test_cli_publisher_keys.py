@@ -287,6 +287,7 @@ def manifest(samara: Samara) -> str:
     return found
 
 
+@pytest.mark.long
 def test_from_an_old_recovery_file_sync_comes_first(samara: Samara, identity: str) -> None:
     exported(samara)
     samara("publisher", "rotate", "acme", "online")
@@ -327,6 +328,7 @@ def test_a_recovery_file_with_a_key_in_the_clear_is_refused(samara: Samara, iden
 
 
 @pytest.mark.parametrize("what", ["version", "entries", "mixed"])
+@pytest.mark.long
 def test_a_recovery_file_whose_catalog_was_changed_signs_nothing(samara: Samara, identity: str, what: str) -> None:
     """Whoever finds it can't open its keys. He mustn't get our own key to sign what he wrote into it either."""
     first = own_bundle(load_publisher(samara.home, "acme"))

@@ -51,6 +51,7 @@ def test_too_little_room_is_found_before_anything_is_written(tmp_path: Path) -> 
     assert (told["partials"], told["blobs"]) == (False, False)
 
 
+@pytest.mark.long
 def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
     told = drive("not-writable", tmp_path, one_blob(tmp_path / "shelf", MIB))
     assert told["first"]["status"] == 0, told["first"]["stderr"]

@@ -39,6 +39,7 @@ def locked_index(home: Home) -> Iterator[None]:
         connection.close()
 
 
+@pytest.mark.long
 def test_an_index_locked_by_another_process(tmp_path: Path) -> None:
     """Every command that writes waits a while first: all of them at once here, it takes that long."""
     shelved = one_blob(tmp_path / "shelf", MIB)
@@ -54,6 +55,7 @@ def test_an_index_locked_by_another_process(tmp_path: Path) -> None:
             assert "wait for it" in message
 
 
+@pytest.mark.long
 def test_what_only_reads_waits_for_no_writer(tmp_path: Path) -> None:
     shelved = one_blob(tmp_path / "shelf", MIB)
     with locked_index(shelved.home):

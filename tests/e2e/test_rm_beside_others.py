@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.processes import pulling, samara, seed_process
 from support.pulls import options, pulled
 from support.swarms import seeding
@@ -34,6 +35,7 @@ def test_a_seeder_lets_go_of_what_is_forgotten(tmp_path: Path) -> None:
     assert leftovers(home) == []
 
 
+@pytest.mark.long
 def test_what_a_pull_is_fetching_stays(tmp_path: Path) -> None:
     published = one_blob(tmp_path / "shelf", 8 * MIB)
     home = trusting_home(tmp_path / "home", published)

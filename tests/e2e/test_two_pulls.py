@@ -48,6 +48,7 @@ def test_two_pulls_of_one_blob_are_one_transfer(tmp_path: Path) -> None:
     assert_pulled(home, shelved)
 
 
+@pytest.mark.long
 def test_when_the_first_is_killed_the_second_goes_on(tmp_path: Path) -> None:
     shelved = one_blob(tmp_path / "shelf", SIZE)
     home = trusting_home(tmp_path / "home", shelved)

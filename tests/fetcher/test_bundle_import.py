@@ -304,6 +304,7 @@ def memory_of(act: str, home: Home, bundle: Path) -> int:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows tells memory otherwise")
+@pytest.mark.long
 def test_memory_doesnt_grow_with_the_file(tmp_path: Path) -> None:
     took = {}
     for size in (MIB, 96 * MIB):

@@ -75,6 +75,7 @@ def test_an_export_killed_around_all_that_makes_it_visible(tmp_path: Path, publi
     kill_exports(tmp_path, published, [*VISIBLE, "fdatasync"], at_least=3)
 
 
+@pytest.mark.long
 def test_an_import_killed_around_all_that_makes_it_visible(tmp_path: Path, published: Shelf) -> None:
     kill_imports(tmp_path, published, VISIBLE, at_least=14)
 

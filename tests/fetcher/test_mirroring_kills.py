@@ -47,6 +47,7 @@ class Told:
     held: int
 
 
+@pytest.mark.long
 def test_killed_in_a_fetch(tmp_path: Path) -> None:
     published = make(tmp_path, "acme")
     for told in drive(tmp_path, [published], FETCH):

@@ -67,6 +67,7 @@ def test_killed_under_way(tmp_path: Path, moments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("moments", AT_THE_END.values(), ids=AT_THE_END.keys())
+@pytest.mark.long
 def test_killed_at_the_end(tmp_path: Path, moments: list[str]) -> None:
     shelved = one_blob(tmp_path / "shelf", SIZE)
     for told in drive(tmp_path, shelved, [[moment] for moment in moments], checkpoint=NEVER):
@@ -78,6 +79,7 @@ def test_killed_at_the_end(tmp_path: Path, moments: list[str]) -> None:
         assert_pulled(told.home, shelved)
 
 
+@pytest.mark.long
 def test_killed_again_and_again(tmp_path: Path) -> None:
     shelved = one_blob(tmp_path / "shelf", SIZE)
     moments = ["piece:2", "before-record:1", "after-sync:1", "piece:3", "after-verify:1", "after-record:2"]

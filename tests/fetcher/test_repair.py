@@ -295,6 +295,7 @@ def test_one_file_that_can_not_be_mended_does_not_keep_others_from_it(
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 @pytest.mark.parametrize("in_store", [True, False], ids=["store", "in-place"])
 @pytest.mark.parametrize("step", [3, 9, 14, 17, 19, 21, 23, 25])
+@pytest.mark.long
 def test_killed_at_any_step_it_is_the_old_file_or_the_new_one(tmp_path: Path, step: int, in_store: bool) -> None:
     published = one_blob(tmp_path, MIB)
     home = trusting_home(tmp_path / "home", published) if in_store else published.home

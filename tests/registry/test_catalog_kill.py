@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 if sys.platform != "win32":  # it has no fork; the renames tested here are the same code
 
+    @pytest.mark.long
     def test_a_kill_at_any_step_is_repaired_by_a_rerun_and_takes_nothing_back(tmp_path: Path) -> None:
         driver = Path(__file__).with_name("catalog_kill_driver.py")
         done = subprocess.run(

@@ -101,6 +101,7 @@ def test_what_is_announced_is_found(network: Network, giver: Swarm, tmp_path: Pa
     announcer.update(Announcement())
 
 
+@pytest.mark.long
 def test_a_pointer_that_changed_is_put_at_once(network: Network, giver: Swarm, tmp_path: Path) -> None:
     beacon, first, second = os.urandom(32), bundle_of(), bundle_of()
     announcer = Announcer(giver, tmp_path)

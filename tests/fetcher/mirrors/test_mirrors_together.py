@@ -151,6 +151,7 @@ def test_what_has_come_survives_a_request_that_nobody_answered(tmp_path: Path, w
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.long
 def test_resets_at_random_bytes_cost_nothing_that_has_come(tmp_path: Path, wanted: Blob, seed: int) -> None:
     """Dozens of resets, most of them within a piece: whoever goes on asks for the rest, to the byte."""
     import random
