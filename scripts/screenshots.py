@@ -24,12 +24,12 @@ from playwright.sync_api import Browser, sync_playwright
 
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.listings import SwarmSample
 from samara.registry.publications.own import list_own
 from samara.registry.service.app import create_app
 from samara.registry.service.server import RunningServer
 from samara.registry.service.service import Service
 from samara.registry.service.settings import Settings
+from samara.registry.swarm_samples import SwarmSample
 from samara.registry.tracker import Tracker
 from samara.registry.tracker.values import Announce, Torrent
 from samara.registry.trust.publishers import Publisher, init_publisher

@@ -25,7 +25,7 @@ from samara.fetcher.partial import Partial
 from samara.registry.durable import io_errors
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.published import ListedBlob
+from samara.registry.listed_blobs import ListedBlob
 from samara.registry.store import free_bytes
 from samara.schemas.digests import b3_hex
 from samara.schemas.errors import DiskFullError, SamaraError

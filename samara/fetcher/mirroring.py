@@ -19,7 +19,7 @@ from samara.fetcher.intake import Intake
 from samara.fetcher.keeping import Keeping
 from samara.fetcher.keeping_rules import Wanted, targets
 from samara.registry.index import Index
-from samara.registry.published import ListedBlob
+from samara.registry.listed_blobs import ListedBlob
 from samara.registry.records import Location
 from samara.registry.service.ports import ComingBlob, FailedBlob, KeepStatus
 from samara.registry.store import stamp_at

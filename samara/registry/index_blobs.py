@@ -68,16 +68,28 @@ def block_places(session: Session, digests: Sequence[bytes]) -> dict[bytes, list
     return found
 
 
-def blob_of_file(session: Session, file: ReleaseFile) -> BlobRow:
-    """The blob of a release's file; made, or described by it, unless another release did so before."""
-    row = session.scalar(select(BlobRow).where(BlobRow.b3 == b3_raw(file.b3)))
-    if row is None:
-        return _make(session, file.b3, file.sha256, file.size, file.layout, file.blocks)
-    if not _is_in_a_release(session, row.id):  # found by `adopt`, cut as we saw fit: a release knows better
-        row.sha256, row.size, row.layout = sha256_raw(file.sha256), file.size, file.layout
-        session.execute(sa.delete(BlockRow).where(BlockRow.blob_id == row.id))
-        _add_blocks(session, row, file.blocks)
-    return row
+def blobs_of_files(session: Session, files: Sequence[ReleaseFile]) -> dict[str, int]:
+    """`b3:…` → number of the blob of each of a release's files; made, or described by them, unless another release did
+    so before. A release may have thousands, so they are asked for and written many at a time.
+    """
+    first: dict[str, ReleaseFile] = {}
+    for file in files:
+        first.setdefault(file.b3, file)
+    known = _ids(session, list(first))
+    described = _in_releases(session, list(known.values()))
+    for b3, blob_id in known.items():
+        if blob_id not in described:  # found by `adopt`, cut as we saw fit: a release knows better
+            _describe(session, blob_id, first[b3])
+    new = [file for b3, file in first.items() if b3 not in known]
+    if new:
+        blobs = [
+            {"b3": b3_raw(one.b3), "sha256": sha256_raw(one.sha256), "size": one.size, "layout": one.layout}
+            for one in new
+        ]
+        session.connection().execute(sa.insert(cast(sa.Table, BlobRow.__table__)), blobs)
+        known |= _ids(session, [one.b3 for one in new])
+        _add_blocks(session, [(known[one.b3], one.blocks) for one in new])
+    return known
 
 
 def add_found(session: Session, b3: str, sha256: str, size: int, layout: str, blocks: Sequence[Block]) -> None:
@@ -187,26 +199,46 @@ def _location(row: LocationRow) -> Location:
     )
 
 
-def _make(
-    session: Session, b3: str, sha256: str, size: int, layout: str, blocks: Sequence[Block]
-) -> BlobRow:  # fmt: skip
+def _make(session: Session, b3: str, sha256: str, size: int, layout: str, blocks: Sequence[Block]) -> None:
     row = BlobRow(b3=b3_raw(b3), sha256=sha256_raw(sha256), size=size, layout=layout)
     session.add(row)
     session.flush()
-    _add_blocks(session, row, blocks)
-    return row
+    _add_blocks(session, [(row.id, blocks)])
 
 
-def _add_blocks(session: Session, row: BlobRow, blocks: Sequence[Block]) -> None:
+def _describe(session: Session, blob_id: int, file: ReleaseFile) -> None:
+    row = session.get_one(BlobRow, blob_id)
+    row.sha256, row.size, row.layout = sha256_raw(file.sha256), file.size, file.layout
+    session.execute(sa.delete(BlockRow).where(BlockRow.blob_id == blob_id))
+    _add_blocks(session, [(blob_id, file.blocks)])
+
+
+def _add_blocks(session: Session, blobs: Sequence[tuple[int, Sequence[Block]]]) -> None:
     # by the table and not by the class: of 16,384 blocks the ORM's bookkeeping would take longer than all else
     session.connection().execute(
         sa.insert(cast(sa.Table, BlockRow.__table__)),
         [
-            {"blob_id": row.id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
+            {"blob_id": blob_id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
+            for blob_id, blocks in blobs
             for b in blocks
         ],
     )
 
 
-def _is_in_a_release(session: Session, blob_id: int) -> bool:
-    return session.scalar(select(FileRow.id).where(FileRow.blob_id == blob_id).limit(1)) is not None
+def _ids(session: Session, digests: Sequence[str]) -> dict[str, int]:
+    """`b3:…` → number, of those that are known."""
+    found: dict[str, int] = {}
+    for start in range(0, len(digests), _AT_ONCE):
+        asked = [b3_raw(one) for one in digests[start : start + _AT_ONCE]]
+        rows = session.execute(select(BlobRow.b3, BlobRow.id).where(BlobRow.b3.in_(asked)))
+        found.update({digest_of(b3): int(number) for b3, number in rows})
+    return found
+
+
+def _in_releases(session: Session, blob_ids: Sequence[int]) -> set[int]:
+    """Of these blobs those that a release has."""
+    found: set[int] = set()
+    for start in range(0, len(blob_ids), _AT_ONCE):
+        asked = blob_ids[start : start + _AT_ONCE]
+        found.update(session.scalars(select(FileRow.blob_id).where(FileRow.blob_id.in_(asked)).distinct()))
+    return found

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from samara.registry.index_blobs import blob_of_file
+from samara.registry import index_blobs
 from samara.registry.index_columns import bytes_of, digest_of, text_of
 from samara.registry.records import StoredRelease
 from samara.registry.tables import BlobRow, FileRow, ModelRow, PublisherRow, ReleaseRow, TorrentRow
@@ -20,6 +21,8 @@ from samara.schemas.digests import b3_raw
 from samara.schemas.envelope import MAX_SIGNATURES, Envelope, Signature
 from samara.schemas.errors import StoreError
 from samara.schemas.manifest import Release, ReleaseFile
+
+_AT_ONCE = 500  # values in one question: SQLite takes a limited number
 
 
 def add(
@@ -54,18 +57,22 @@ def add(
     )
     session.add(row)
     session.flush()
-    for ordinal, file in enumerate(release.files):
-        blob = blob_of_file(session, file)
-        session.add(
-            FileRow(
-                release_id=row.id,
-                blob_id=blob.id,
-                ordinal=ordinal,
-                path=file.path,
-                role=file.role,
-                torrent_id=_torrent_id(session, blob.id, file, torrents),
-            )
-        )
+    blobs = index_blobs.blobs_of_files(session, release.files)
+    held = _torrent_ids(session, blobs, release.files, torrents)
+    session.connection().execute(
+        sa.insert(cast(sa.Table, FileRow.__table__)),
+        [
+            {
+                "release_id": row.id,
+                "blob_id": blobs[file.b3],
+                "ordinal": ordinal,
+                "path": file.path,
+                "role": file.role,
+                "torrent_id": held.get(file.b3),
+            }
+            for ordinal, file in enumerate(release.files)
+        ],
+    )
 
 
 def newest(session: Session, identity: str, model: str, tag: str) -> StoredRelease | None:
@@ -132,9 +139,11 @@ def _refresh(
     row.payload = envelope.payload
     # the newly checked first: a publisher that replaced its keys signs what it published before again
     row.signatures = _signatures_text((*envelope.signatures, *_signatures_left(row)))
-    known = session.scalars(select(FileRow).where(FileRow.release_id == row.id).order_by(FileRow.ordinal))
-    for file_row, file in zip(known.all(), release.files, strict=True):
-        file_row.torrent_id = _torrent_id(session, file_row.blob_id, file, torrents) or file_row.torrent_id
+    known = session.scalars(select(FileRow).where(FileRow.release_id == row.id).order_by(FileRow.ordinal)).all()
+    blobs = {file.b3: file_row.blob_id for file_row, file in zip(known, release.files, strict=True)}
+    held = _torrent_ids(session, blobs, release.files, torrents)
+    for file_row, file in zip(known, release.files, strict=True):
+        file_row.torrent_id = held.get(file.b3, file_row.torrent_id)
 
 
 def _model_id(session: Session, release: Release, *, now: float) -> int:
@@ -153,18 +162,29 @@ def _model_id(session: Session, release: Release, *, now: float) -> int:
     return model.id
 
 
-def _torrent_id(session: Session, blob_id: int, file: ReleaseFile, torrents: Mapping[str, bytes]) -> int | None:
-    data = torrents.get(file.b3)
-    if file.torrent is None or data is None:
-        return None
-    v2 = bytes.fromhex(file.torrent.v2)
-    row = session.scalar(select(TorrentRow).where(TorrentRow.blob_id == blob_id, TorrentRow.v2 == v2))
-    if row is None:
-        row = TorrentRow(blob_id=blob_id, v2=v2, data=data)
-        session.add(row)
-        session.flush()
-    row.data = data
-    return row.id
+def _torrent_ids(
+    session: Session, blobs: Mapping[str, int], files: Sequence[ReleaseFile], torrents: Mapping[str, bytes]
+) -> dict[str, int]:
+    """`b3:…` → number of the torrent that these files name for a blob; made, or renewed, of what was checked just now."""
+    wanted = {
+        (blobs[file.b3], bytes.fromhex(file.torrent.v2)): file.b3
+        for file in files
+        if file.torrent is not None and file.b3 in torrents
+    }
+    numbers = sorted({blob_id for blob_id, _ in wanted})
+    rows = [
+        row
+        for start in range(0, len(numbers), _AT_ONCE)
+        for row in session.scalars(select(TorrentRow).where(TorrentRow.blob_id.in_(numbers[start : start + _AT_ONCE])))
+    ]
+    known = {(row.blob_id, bytes_of(row.v2)): row for row in rows}
+    for key, b3 in wanted.items():
+        if key not in known:
+            known[key] = TorrentRow(blob_id=key[0], v2=key[1], data=torrents[b3])
+            session.add(known[key])
+        known[key].data = torrents[b3]
+    session.flush()
+    return {b3: known[key].id for key, b3 in wanted.items()}
 
 
 def _stored(session: Session, row: ReleaseRow) -> StoredRelease:

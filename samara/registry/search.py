@@ -21,8 +21,9 @@ from sqlalchemy.orm import Session
 
 from samara.registry.index_columns import text_of
 from samara.registry.index_database import Database
+from samara.registry.listed_models import Listing, listing_of
+from samara.registry.listed_publishers import Owner
 from samara.registry.listing_words import with_words
-from samara.registry.listings import Listing, Owner, listing_of
 from samara.registry.search_facts import Facts, Row
 from samara.registry.search_words import words_of
 from samara.registry.tables import ListingRow, ModelRow, NamespaceRow, PublisherRow, ReleaseRow

@@ -22,8 +22,8 @@ from samara.fetcher.housekeeping import Rules
 from samara.fetcher.kept import NAME
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.listings import SwarmSample
 from samara.registry.positioned import read_at
+from samara.registry.swarm_samples import SwarmSample
 from samara.registry.trust.pins import TrustFolder
 from samara.schemas.errors import DiskFullError, StoreError, UsageError
 

@@ -16,6 +16,7 @@ from support.world import FIXTURES, random_file
 
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.listed_models import Listing
 from samara.registry.publications.own import list_own
 from samara.registry.service.ports import Bringer
 from samara.registry.service.service import Service
@@ -92,6 +93,25 @@ def tiny_files(folder: Path) -> list[Path]:
     (folder / "README.md").write_text("# tiny\n\nIt adds numbers below twenty.\n", encoding="utf-8")
     (folder / "LICENSE").write_text("CC0 1.0\n", encoding="utf-8")
     return [weights, folder / "README.md", folder / "LICENSE", random_file(folder / "extra.bin", 300_000, seed=7)]
+
+
+def listed(index: Index, identity: str) -> tuple[Listing, ...]:
+    """Everything that a publisher's names mean."""
+    owner = index.listings.owner(identity)
+    assert owner is not None
+    models = index.listings.owners_models(owner, limit=1000, offset=0).models
+    return tuple(one for model in models for one in index.listings.model(owner, model.model))
+
+
+def listed_torrents(index: Index) -> dict[str, bytes]:
+    """Blob (`b3:…`) → the .torrent that the tracker is told of. For registries in which no blob has two."""
+    found: dict[str, bytes] = {}
+    for number, blob, _ in index.listings.listed_torrents():
+        data = index.listings.torrent_data(number)
+        assert data is not None
+        assert blob not in found
+        found[blob] = data
+    return found
 
 
 @contextlib.contextmanager

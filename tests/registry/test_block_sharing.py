@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from samara.registry import block_sharing
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.listings import Owner
+from samara.registry.listed_publishers import Owner
 from samara.registry.tables import BlobRow, BlockRow, ListingRow, ReleaseRow
 
 COMMON, OTHER = b"c" * 5000, b"o" * 3000

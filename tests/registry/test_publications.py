@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from catalog_kit import DAY, MONTH, Edition, raw_entry, renewed
-from service_kit import ABOUT, Author, author, tiny_files
+from service_kit import ABOUT, Author, author, listed, listed_torrents, tiny_files
 from support.world import FIXTURES, random_file
 from trust_kit import NOW, Line, line_of
 
@@ -85,7 +85,7 @@ def state_of(index: Index) -> object:
     return (
         owners,
         [listings.metadata(owner.identity) for owner in owners],
-        [listings.of_owner(owner) for owner in owners],
+        [listed(index, owner.identity) for owner in owners],
         index.manifests(),
         [blob.b3 for blob in index.blobs()],
     )
@@ -93,9 +93,7 @@ def state_of(index: Index) -> object:
 
 def names(index: Index, identity: str) -> dict[str, str | None]:
     """model:tag → why it was withdrawn."""
-    owner = index.listings.owner(identity)
-    assert owner is not None
-    return {f"{one.model}:{one.tag}": one.retracted for one in index.listings.of_owner(owner)}
+    return {f"{one.model}:{one.tag}": one.retracted for one in listed(index, identity)}
 
 
 # -- what is proven is listed ------------------------------------------------------------------------------------------
@@ -146,9 +144,8 @@ def test_names_move_are_withdrawn_and_go(tmp_path: Path, index: Index) -> None:
     update_catalog(acme.home, acme.publisher, retraction("tiny", "q8_0", "wrong weights"), signers=keys, now=_now())
     taken(index, acme.publication())
     assert names(index, acme.identity) == {"tiny:q8_0": "wrong weights", "tiny:latest": "wrong weights"}
-    (manifest,) = index.manifests()
-    assert not index.listings.is_published(manifest)
-    assert index.listings.published_blobs() == ()
+    assert listed_torrents(index) == {}
+    assert all(index.listings.manifests_of(blob.b3) == () for blob in index.blobs())
     update_catalog(
         acme.home, acme.publisher, lambda _: {"tiny/latest": None, "tiny/q8_0": None}, signers=keys, now=_now()
     )
@@ -170,9 +167,9 @@ def test_of_an_uploaded_torrent_only_what_is_proven_is_kept(index: Index, acme: 
             torrents.append(bencode(value))
         dressed.append(replace(release, torrents=tuple(torrents)))
     taken(index, replace(whole, releases=tuple(dressed)))
-    kept = [blob.torrents for _, blob in index.listings.published_blobs() if blob.torrents]
+    kept = listed_torrents(index)
     assert kept
-    for (data,) in kept:
+    for data in kept.values():
         value = bdecode(data)
         assert isinstance(value, dict)
         assert set(value) <= {b"info", b"piece layers"}
@@ -503,7 +500,7 @@ def test_a_new_version_of_a_release_takes_its_name_in_one_step(tmp_path: Path, i
     (listing,) = index.listings.model(owner, "tiny")
     assert (listing.manifest, listing.version) == (new.digest, 2)
     assert [one.manifest for one in index.listings.history(owner, "tiny")] == [new.digest, old.digest]
-    assert {blob.b3 for _, blob in index.listings.published_blobs()} == {new.files[0].b3}
+    assert set(listed_torrents(index)) == {new.files[0].b3}
     assert b3((tmp_path / "b.bin").read_bytes()) == new.files[0].b3
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from service_kit import Author, author, registry, tiny_files
+from service_kit import Author, author, listed, registry, tiny_files
 from support.mirrors import mirror
 from support.processes import Outcome, samara
 from support.world import flip, random_file
@@ -201,7 +201,7 @@ def test_a_registry_follows_another_one(tmp_path: Path, acme: Author) -> None:
             mine = index.listings.owner(owner.identity)
             assert mine is not None
             assert index.listings.metadata(owner.identity) == first.listings.metadata(owner.identity)
-            assert len(index.listings.of_owner(mine)) == len(first.listings.of_owner(owner))
+            assert len(listed(index, mine.identity)) == len(listed(first.index, owner.identity))
     assert not [one for one in warnings if isinstance(one, Warned)]
 
 

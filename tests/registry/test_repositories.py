@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.listings import Owner
+from samara.registry.listed_publishers import Owner
 
 LISTED = (
     Listed(model="m", tag="a", namespace="acme", version=1, description="d" * 8000),

@@ -10,8 +10,8 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from samara.registry.listed_publishers import CatalogStamp
 from samara.registry.listings import Listings
-from samara.registry.overview import CatalogStamp
 from samara.registry.records import StoredRelease
 from samara.registry.trust.catalogs import read_own
 from samara.registry.trust.release import ProvenRelease, match_torrents, prove_listed

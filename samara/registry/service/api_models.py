@@ -9,7 +9,8 @@ from blake3 import blake3
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
 
-from samara.registry.listings import Listings, Owner
+from samara.registry.listed_publishers import Owner
+from samara.registry.listings import Listings
 from samara.registry.search import MAX_LIMIT, MAX_OFFSET, MAX_TEXT, SearchQuery, Sort
 from samara.registry.service.byte_ranges import Wanted, part_of
 from samara.registry.service.model_views import (

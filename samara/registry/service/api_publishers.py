@@ -15,7 +15,8 @@ from blake3 import blake3
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from samara.registry.listings import Listings, Owner
+from samara.registry.listed_publishers import Owner
+from samara.registry.listings import Listings
 from samara.registry.publications.accepted import AcceptedCatalog
 from samara.registry.service.service import Service
 from samara.registry.trust.files import time_text
@@ -150,11 +151,11 @@ def routes(service: Service) -> APIRouter:
         accepted = _accepted(service, found)
         said = accepted.catalog.versions
         files = accepted.bundle.files(snapshot_version=said["snapshot"], targets_version=said["targets"])
-        data = next((data for file, data in files if file == name), None)
-        if data is None:
+        content = next((data for file, data in files if file == name), None)
+        if content is None:
             raise NotFoundError(f"no {name} of {found.slug} here")
         etag = f"{said['root']}-{said['timestamp']}-{name}"
-        return _file(data, request, etag=etag, cache_control="no-cache" if name == "timestamp.json" else IMMUTABLE)
+        return _file(content, request, etag=etag, cache_control="no-cache" if name == "timestamp.json" else IMMUTABLE)
 
     @router.get(
         "/v1/namespaces/{name}", summary="Whose a name is here", response_model=NamespaceView, responses={404: {}}

@@ -10,7 +10,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from samara.registry.listings import KnownRelease, Listing, Owner
+from samara.registry.listed_models import KnownRelease, Listing
+from samara.registry.listed_publishers import Owner
 from samara.registry.search import FoundModel, SearchPage
 from samara.registry.trust.files import time_text
 from samara.schemas.manifest import Release, ReleaseFile

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from samara.registry.listings import Listings, SwarmSample
+from samara.registry.listings import Listings
+from samara.registry.swarm_samples import SwarmSample
 from samara.registry.tracker.values import Counts
 
 STEP = 300  # seconds

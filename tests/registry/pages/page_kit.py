@@ -20,12 +20,12 @@ from service_kit import Author, author
 from support.models import gguf
 
 from samara.registry.index import Index
-from samara.registry.listings import SwarmSample
 from samara.registry.publications.accept import Rules, accept
 from samara.registry.publications.claims import ClaimRules
 from samara.registry.publications.refusals import PublicationRefusedError
 from samara.registry.service.service import Service
 from samara.registry.service.settings import Settings
+from samara.registry.swarm_samples import SwarmSample
 from samara.registry.trust.key_changes import rotate_key, set_threshold
 from samara.registry.trust.own_catalog import retraction, update_catalog
 from samara.registry.trust.publishers import load_publisher

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samara.registry.listings import SwarmSample
 from samara.registry.service.pages import words
 from samara.registry.service.pages.badge import badge
 from samara.registry.service.pages.charts import HEIGHT, WIDTH, buckets, chart, round_up
 from samara.registry.service.pages.key_history import key_history
 from samara.registry.service.pages.qr import MAX_TEXT, QUIET, qr_code
 from samara.registry.service.pages.rendering import is_known, paged
+from samara.registry.swarm_samples import SwarmSample
 from samara.registry.trust.roots import ROLES, RoleKeys, RootView
 
 

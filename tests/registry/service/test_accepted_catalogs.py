@@ -15,7 +15,7 @@ from service_kit import author, registry
 from serving_kit import World, world
 from support.world import random_file
 
-from samara.registry.listings import Owner
+from samara.registry.listed_publishers import Owner
 from samara.registry.publications.own import list_own
 from samara.registry.service.service import Service
 from samara.registry.tables import CatalogRow

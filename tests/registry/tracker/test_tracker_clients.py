@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from service_kit import registry
+from service_kit import listed_torrents, registry
 from support.swarms import LISTEN_WITHIN, loopback
 from support.world import FIXTURES
 from torrent_clients import HOST, Client, aria2, qbittorrent, rtorrent
@@ -80,15 +80,16 @@ def published(serving: tuple[Service, str]) -> Published:
 def listed(serving: tuple[Service, str], path: Path) -> Published:
     """The blob in a file, with no swarm yet."""
     service, url = serving
-    everything = [(blob, data) for _, blob in service.listings.published_blobs() for data in blob.torrents]
+    everything = listed_torrents(service.index)
     service.tracker.publish([])
-    service.tracker.publish([torrent_of(data, blob.b3) for blob, data in everything])
-    blob, data = next((blob, data) for blob, data in everything if blob.size == path.stat().st_size)
+    service.tracker.publish([torrent_of(data, b3) for b3, data in everything.items()])
+    b3 = next(one.b3 for one in service.listings.listed_blobs() if one.size == path.stat().st_size)
+    data = everything[b3]
     parsed = parse_blob_torrent(data)
     return Published(
         service=service,
         url=url,
-        torrent=torrent_of(data, blob.b3),
+        torrent=torrent_of(data, b3),
         canonical=parsed.canonical,
         name=parsed.name,
         path=path,

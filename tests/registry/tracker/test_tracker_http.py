@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from service_kit import ORIGIN, registry
-from tracker_kit import announce_query, ask, query, torrent
+from service_kit import ORIGIN, listed_torrents, registry
+from tracker_kit import announce_query, ask, query, torrent, torrent_of
 
 from samara.registry.service.app import create_app
 from samara.registry.service.server import RunningServer
@@ -25,7 +25,7 @@ from samara.registry.service.settings import Rates, Settings
 from samara.registry.tracker import Tracker, Upkeep
 from samara.registry.tracker.queries import parse_announce
 from samara.registry.tracker.values import Announce, Torrent
-from samara.schemas.bittorrent import bdecode, parse_blob_torrent
+from samara.schemas.bittorrent import bdecode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,7 @@ class Running:
     @property
     def torrents(self) -> list[Torrent]:
         """What it has published, as clients know it."""
-        found = []
-        for _, blob in self.service.listings.published_blobs():
-            for data in blob.torrents:
-                parsed = parse_blob_torrent(data)
-                found.append(Torrent(b3=blob.b3, v1=bytes.fromhex(parsed.v1), v2=bytes.fromhex(parsed.v2)))
-        return found
+        return [torrent_of(data, b3) for b3, data in listed_torrents(self.service.index).items()]
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from service_kit import registry
+from service_kit import listed_torrents, registry
 from tracker_kit import ip4, told, torrent_of
 
 from samara.registry.index import Index
-from samara.registry.listings import SwarmSample
 from samara.registry.service.service import Service
+from samara.registry.swarm_samples import SwarmSample
 from samara.registry.tracker import Counts, Rules, Tracker, Upkeep
 from samara.registry.tracker.health import KEPT, MAX_WAITING, STEP, HealthRecorder
 from samara.registry.tracker.published import Published
@@ -26,7 +26,7 @@ START = 1_800_000_000 // STEP * STEP  # UTC epoch seconds
 
 
 def published(service: Service) -> list[Torrent]:
-    return [torrent_of(data, blob.b3) for _, blob in service.listings.published_blobs() for data in blob.torrents]
+    return [torrent_of(data, b3) for b3, data in listed_torrents(service.index).items()]
 
 
 def eventually(true: Callable[[], bool]) -> None:

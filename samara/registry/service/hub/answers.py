@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from blake3 import blake3
 
-from samara.registry.listings import Listing
+from samara.registry.listed_models import Listing
 from samara.registry.repositories import Tag
 from samara.registry.service.hub.revisions import Snapshot
 from samara.registry.service.hub.trees import Source, Tree, TreeFile

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from blake3 import blake3
 
-from samara.registry.listings import Owner
+from samara.registry.listed_publishers import Owner
 from samara.registry.repositories import Tag
 from samara.registry.service.hub.kept import Kept
 from samara.registry.service.hub.problems import HubError, no_repository, no_revision, withdrawn

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from samara.registry.listings import SwarmSample
+from samara.registry.swarm_samples import SwarmSample
 
 WIDTH, HEIGHT = 640, 140
 _BUCKETS = 112

@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from samara.registry.listings import Owner
+from samara.registry.listed_publishers import Owner
 from samara.schemas.digests import b3_hex
 from samara.schemas.manifest import Release, ReleaseFile
 

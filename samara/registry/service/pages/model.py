@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from fastapi import Request
 from fastapi.responses import Response
 
-from samara.registry.listings import KnownRelease, Listing, Owner
+from samara.registry.listed_models import KnownRelease, Listing
+from samara.registry.listed_publishers import Owner
 from samara.registry.publications.accepted import AcceptedCatalog
 from samara.registry.service.pages import badge, commands
 from samara.registry.service.pages.block_map import summary

@@ -8,7 +8,8 @@ from blake3 import blake3
 from fastapi import Request
 from fastapi.responses import Response
 
-from samara.registry.listings import Listing, Owner
+from samara.registry.listed_models import Listing
+from samara.registry.listed_publishers import Owner
 from samara.registry.service.pages import commands
 from samara.registry.service.pages.key_history import key_history
 from samara.registry.service.pages.model import newest

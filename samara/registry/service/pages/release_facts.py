@@ -69,7 +69,7 @@ def file_line(service: Service, release: Release, file: ReleaseFile, release_v2:
     return FileLine(
         file=file,
         here=here,
-        is_given=service.listings.published_blob(file.b3) is not None,
+        is_given=bool(service.listings.manifests_of(file.b3)),
         magnet=file.magnet_of(manifest=release.digest, release=release_v2),
     )
 

@@ -18,7 +18,7 @@ from fastapi.responses import Response
 from markupsafe import Markup, escape
 
 from samara import __version__
-from samara.registry.listings import Owner
+from samara.registry.listed_publishers import Owner
 from samara.registry.service.pages import words
 from samara.registry.service.pages.sharing import Sharing
 from samara.registry.service.pages.static_files import static_url

@@ -1,0 +1,130 @@
+"""Which blobs and torrents this registry lists: for who brings and keeps them, and for its tracker. Queries of
+`samara.registry.listings` on rows.
+
+Small rows for many blobs: torrents are read one by one, blocks not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from samara.registry.index_blobs import locations
+from samara.registry.index_columns import bytes_of, digest_of, text_of
+from samara.registry.records import Location
+from samara.registry.tables import (
+    BlobRow,
+    FileRow,
+    ListingRow,
+    ModelRow,
+    PublisherRow,
+    ReleaseRow,
+    TorrentRow,
+)
+from samara.schemas.digests import b3_raw
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedBlob:
+    """A blob of a listed release that travels by a swarm.
+
+    `identity`: who listed it first; `listed_at`: UTC epoch seconds when it was last listed anew; `withdrawn`: every
+    listing of it was. `places`: where it was recorded to lie.
+    """
+
+    b3: str
+    size: int
+    identity: str
+    listed_at: float
+    withdrawn: bool
+    places: tuple[Location, ...] = ()
+
+
+def listed_blobs(session: Session) -> tuple[ListedBlob, ...]:
+    """Every one, in the order in which they became known."""
+    places = locations(session)
+    found: dict[int, ListedBlob] = {}
+    rows = session.execute(
+        select(
+            BlobRow.id, BlobRow.b3, BlobRow.size, PublisherRow.identity, ListingRow.listed_at, ListingRow.retracted
+        )
+        .join(FileRow, FileRow.blob_id == BlobRow.id)
+        .join(ListingRow, ListingRow.release_id == FileRow.release_id)
+        .join(ModelRow, ListingRow.model_id == ModelRow.id)
+        .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+        .where(FileRow.torrent_id.is_not(None))
+        .order_by(BlobRow.id, ListingRow.release_id, ListingRow.id)
+    )  # fmt: skip
+    for number, b3, size, identity, listed_at, retracted in rows:
+        before = found.get(number)
+        counts = retracted is None
+        if before is None or (before.withdrawn and counts):
+            digest = digest_of(b3)
+            found[number] = ListedBlob(
+                b3=digest,
+                size=int(size),
+                identity=text_of(identity),
+                listed_at=float(listed_at),
+                withdrawn=not counts,
+                places=places.get(digest, ()),
+            )
+        elif counts and float(listed_at) > before.listed_at:
+            found[number] = replace(before, listed_at=float(listed_at))
+    return tuple(found.values())
+
+
+def manifests_of(session: Session, b3: str) -> tuple[tuple[str, str], ...]:
+    """(identity, manifest) of the listed releases, none withdrawn, that have a file with these bytes; who came first
+    first.
+    """
+    rows = session.execute(
+        select(PublisherRow.identity, ReleaseRow.manifest_digest)
+        .join(ModelRow, ModelRow.publisher_id == PublisherRow.id)
+        .join(ReleaseRow, ReleaseRow.model_id == ModelRow.id)
+        .join(ListingRow, ListingRow.release_id == ReleaseRow.id)
+        .join(FileRow, FileRow.release_id == ReleaseRow.id)
+        .join(BlobRow, FileRow.blob_id == BlobRow.id)
+        .where(BlobRow.b3 == b3_raw(b3), ListingRow.retracted.is_(None))
+        .order_by(ReleaseRow.id)
+    )
+    return tuple(dict.fromkeys((text_of(identity), digest_of(digest)) for identity, digest in rows))
+
+
+def listed_torrents(session: Session) -> tuple[tuple[int, str, bytes], ...]:
+    """(number, b3 text of the blob, v2 infohash) of every torrent that a listed release, not withdrawn, names.
+
+    In the order in which they became known.
+    """
+    rows = session.execute(
+        select(TorrentRow.id, BlobRow.b3, TorrentRow.v2)
+        .join(BlobRow, TorrentRow.blob_id == BlobRow.id)
+        .where(TorrentRow.id.in_(_named()))
+        .order_by(TorrentRow.id)
+    )
+    return tuple((int(number), digest_of(b3), bytes_of(v2)) for number, b3, v2 in rows)
+
+
+def torrent_data(session: Session, number: int) -> bytes | None:
+    """The .torrent of a number of `listed_torrents`."""
+    data = session.scalar(select(TorrentRow.data).where(TorrentRow.id == number))
+    return None if data is None else bytes_of(data)
+
+
+def torrent(session: Session, v2: str) -> bytes | None:
+    """See `Listings.torrent`."""
+    data = session.scalar(
+        select(TorrentRow.data).where(TorrentRow.v2 == bytes.fromhex(v2), TorrentRow.id.in_(_named()))
+    )
+    return None if data is None else bytes_of(data)
+
+
+def _named() -> sa.Select[int | None]:
+    """The torrents that listed releases name, none withdrawn."""
+    return (
+        select(FileRow.torrent_id)
+        .join(ListingRow, ListingRow.release_id == FileRow.release_id)
+        .where(ListingRow.retracted.is_(None), FileRow.torrent_id.is_not(None))
+    )
