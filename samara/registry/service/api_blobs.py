@@ -18,7 +18,7 @@ from samara.registry.records import StoredRelease
 from samara.registry.service.blob_files import blob_answer, open_verified
 from samara.registry.service.codings import takes
 from samara.registry.service.downloads import OCTETS
-from samara.registry.service.kept_bytes import KeptBytes
+from samara.registry.service.kept import Kept
 from samara.registry.service.service import Service
 from samara.schemas.bittorrent import bdecode, bencode, blob_file_name, parse_blob_torrent
 from samara.schemas.envelope import PAYLOAD_TYPE, canonical_json
@@ -46,7 +46,7 @@ class _Described:
 def routes(service: Service) -> APIRouter:
     """The routes of this module."""
     router = APIRouter(tags=["manifests and blobs"])
-    kept = KeptBytes(_KEPT)
+    kept = Kept[tuple[object, ...], bytes](_KEPT, len)
 
     @router.get(
         "/v1/manifests/{digest}",

@@ -14,7 +14,6 @@ from service_kit import ORIGIN
 from serving_kit import World, world
 
 from samara.registry.service.app import create_app
-from samara.registry.service.kept_bytes import KeptBytes
 from samara.registry.service.server import RunningServer
 from samara.registry.trust.release import inspect_release
 from samara.schemas.bittorrent import bdecode
@@ -174,22 +173,3 @@ class TestOperations:
             aside.rename(path)
         assert served.ask("/readyz").status == 200
         assert served.ask("/v1/publishers").status == 200
-
-
-def test_what_is_kept_is_bounded() -> None:
-    kept = KeptBytes(100)
-    made = []
-
-    def make(size: int) -> bytes:
-        made.append(size)
-        return bytes(size)
-
-    assert kept.get("a", lambda: make(60)) is kept.get("a", lambda: make(60))
-    kept.get("b", lambda: make(30))
-    kept.get("a", lambda: make(60))
-    kept.get("c", lambda: make(30))  # b is let go: a was used since
-    kept.get("a", lambda: make(60))
-    kept.get("huge", lambda: make(101))
-    kept.get("a", lambda: make(60))
-    kept.get("b", lambda: make(31))
-    assert made == [60, 30, 30, 101, 31]

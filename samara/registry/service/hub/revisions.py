@@ -20,9 +20,9 @@ from blake3 import blake3
 
 from samara.registry.listed_publishers import Owner
 from samara.registry.repositories import Tag
-from samara.registry.service.hub.kept import Kept
 from samara.registry.service.hub.problems import HubError, no_repository, no_revision, withdrawn
 from samara.registry.service.hub.trees import Tree, TreeFile, files_of, grow, side_by_side
+from samara.registry.service.kept import Kept
 from samara.registry.service.service import Service
 from samara.schemas.errors import StoreError
 from samara.schemas.references import is_identity, is_name
@@ -78,8 +78,8 @@ class Revisions:
 
     def __init__(self, service: Service, *, max_files_kept: int = MAX_FILES_KEPT) -> None:
         self._service = service
-        self._releases = Kept[str, tuple[TreeFile, ...]](max_files_kept, len)
-        self._trees = Kept[tuple[str, ...], Tree](max_files_kept, lambda tree: len(tree.paths))
+        self._releases = Kept[str, tuple[TreeFile, ...]](max_files_kept, lambda files: len(files) + 1)
+        self._trees = Kept[tuple[str, ...], Tree](max_files_kept, lambda tree: len(tree.paths) + 1)
 
     def repository(self, owner: str, model: str) -> Repository:
         """Raises HubError (no such repository), StoreError."""
