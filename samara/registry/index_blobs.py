@@ -127,7 +127,7 @@ def drop_location(session: Session, path: Path, *, but: int | None = None) -> No
         return
     session.execute(sa.delete(LocationRow).where(LocationRow.path == str(path)))
     elsewhere = session.scalar(select(LocationRow.id).where(LocationRow.blob_id == blob_id).limit(1))
-    if blob_id == but or elsewhere is not None or _is_in_a_release(session, blob_id):
+    if blob_id == but or elsewhere is not None or _in_releases(session, [blob_id]):
         return
     session.execute(sa.delete(BlockRow).where(BlockRow.blob_id == blob_id))
     session.execute(sa.delete(BlobRow).where(BlobRow.id == blob_id))

@@ -68,7 +68,7 @@ def add(
                 "ordinal": ordinal,
                 "path": file.path,
                 "role": file.role,
-                "torrent_id": held.get(file.b3),
+                "torrent_id": held.get(file.b3) if file.torrent is not None else None,
             }
             for ordinal, file in enumerate(release.files)
         ],
@@ -143,7 +143,8 @@ def _refresh(
     blobs = {file.b3: file_row.blob_id for file_row, file in zip(known, release.files, strict=True)}
     held = _torrent_ids(session, blobs, release.files, torrents)
     for file_row, file in zip(known, release.files, strict=True):
-        file_row.torrent_id = held.get(file.b3, file_row.torrent_id)
+        if file.torrent is not None:
+            file_row.torrent_id = held.get(file.b3, file_row.torrent_id)
 
 
 def _model_id(session: Session, release: Release, *, now: float) -> int:
@@ -165,7 +166,7 @@ def _model_id(session: Session, release: Release, *, now: float) -> int:
 def _torrent_ids(
     session: Session, blobs: Mapping[str, int], files: Sequence[ReleaseFile], torrents: Mapping[str, bytes]
 ) -> dict[str, int]:
-    """`b3:…` → number of the torrent that these files name for a blob; made, or renewed, of what was checked just now."""
+    """`b3:…` → number of the torrent that these files name for it; made, or brought to what was checked just now."""
     wanted = {
         (blobs[file.b3], bytes.fromhex(file.torrent.v2)): file.b3
         for file in files

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from catalog_kit import Edition, raw_entry
+from service_kit import author
+from sqlalchemy import event
+from support.world import random_file
 from trust_kit import NOW, Line, line_of
 
 from samara.registry.home import Home
@@ -23,6 +28,7 @@ from samara.registry.publications.refusals import PublicationRefusedError, Reaso
 from samara.registry.trust.release import ProvenRelease, prove_listed
 from samara.registry.trust.signing import sign_payload
 from samara.schemas.digests import b3, sha256_text
+from samara.schemas.errors import MalformedError
 from samara.schemas.manifest import (
     BlockEntry,
     FileEntry,
@@ -51,17 +57,29 @@ def line() -> Line:
     return line_of(1)
 
 
-def manifest(line: Line, *, model: str = "tiny", tag: str = "v1", version: int = 1, text: bytes = b"a") -> bytes:
-    """A manifest of one file, which travels inline."""
-    file = FileEntry(
-        path="a.txt", size=len(text), role="other", layout="fixed-4MiB-v1",
-        blocks=[BlockEntry(size=len(text), b3=b3(text))], inline=base64.b64encode(text).decode(),
-    )  # fmt: skip
+def manifest(
+    line: Line,
+    *,
+    model: str = "tiny",
+    tag: str = "v1",
+    version: int = 1,
+    text: bytes = b"a",
+    texts: Sequence[bytes] | None = None,
+) -> bytes:
+    """A manifest of one file, or as many as `texts`, which travel inline."""
+    contents = [text] if texts is None else texts
+    files = [
+        FileEntry(
+            path=f"{number}.txt", size=len(one), role="other", layout="fixed-4MiB-v1",
+            blocks=[BlockEntry(size=len(one), b3=b3(one))], inline=base64.b64encode(one).decode(),
+        )
+        for number, one in enumerate(contents)
+    ]  # fmt: skip
     predicate = Predicate(
         publisher=PublisherEntry(identity=line.identity, name="acme"), model=model, tag=tag, version=version,
-        created="2026-01-02T03:04:05Z", files=[file],
+        created="2026-01-02T03:04:05Z", files=files,
     )  # fmt: skip
-    return build_payload(predicate, [(b3(text), sha256_text(hashlib.sha256(text).digest()))])
+    return build_payload(predicate, [(b3(one), sha256_text(hashlib.sha256(one).digest())) for one in contents])
 
 
 def release(line: Line, payload: bytes) -> ReleaseBundle:
@@ -196,3 +214,57 @@ class TestEndlessEvidence:
         for number in range(3):
             refused(index, replace(edition, entries={f"tiny/other{number}": raw_entry(b"other")}))
         assert len(index.listings.equivocations(line.identity)) == 1
+
+
+class TestWhatItWeighs:
+    def test_values_are_counted_before_they_are_read(self, index: Index, line: Line) -> None:
+        tiny = manifest(line)
+        entry = raw_entry(tiny)
+        entry["custom"]["samara"]["filler"] = [[]] * 500
+        edition = Edition(line=line, entries={"tiny/v1": entry})
+        with pytest.raises(MalformedError, match="too many values for its names"):
+            taken(index, edition, release(line, tiny), rules=replace(RULES, listed=2))
+        assert taken(index, edition, release(line, tiny), rules=replace(RULES, listed=100)).added == 1
+
+    def test_those_of_all_releases_together(self, index: Index, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+        one, two = manifest(line), manifest(line, version=2, text=b"b")
+        entries = {"tiny/v1": raw_entry(one), "tiny/v2": raw_entry(two, version=2)}
+        edition = Edition(line=line, entries=entries)
+        marks = sum(map(one.count, (b",", b"[", b"{")))
+        monkeypatch.setattr(accepting, "MAX_JSON_MARKS", marks)
+        with pytest.raises(MalformedError, match="several publications"):
+            taken(index, edition, release(line, one), release(line, two))
+        assert taken(index, edition, release(line, one)).missing == ("tiny/v2",)
+        assert taken(index, edition, release(line, two)).missing == ()
+
+    def test_torrents_count_for_the_quota(self, index: Index, tmp_path: Path) -> None:
+        acme = author(tmp_path / "acme", "acme")
+        acme.publish("blob:v1", [random_file(tmp_path / "blob.bin", 900_000, seed=1)])
+        sent = acme.publication()
+        payload = sum(len(one.envelope.payload) for one in sent.releases)
+        torrents = sum(len(data) for one in sent.releases for data in one.torrents)
+        small = replace(RULES, stored_bytes=payload + torrents - 1)
+        with pytest.raises(PublicationRefusedError) as caught:
+            accept(index, sent, small, now=datetime.now(UTC))
+        assert caught.value.reason is Reason.QUOTA
+        assert accept(index, sent, replace(small, stored_bytes=payload + torrents), now=datetime.now(UTC)).added == 1
+
+    def test_a_release_of_many_files_is_written_in_few_questions(self, index: Index, line: Line) -> None:
+        asked: list[str] = []
+
+        def heard(*told: Any) -> None:
+            asked.append(told[2])
+
+        texts = [b"%d" % number for number in range(2000)]
+        many = manifest(line, texts=texts)
+        event.listen(sa.Engine, "before_cursor_execute", heard)
+        try:
+            taken(index, Edition(line=line, entries={"tiny/v1": raw_entry(many)}), release(line, many))
+        finally:
+            event.remove(sa.Engine, "before_cursor_execute", heard)
+        stored = index.release_by_digest(b3(many))
+        assert stored is not None
+        assert stored.envelope.payload == many
+        assert all(index.blob(b3(text)) is not None for text in (texts[0], texts[999], texts[-1]))
+        assert len(index.blocks(b3(texts[-1]))) == 1
+        assert len(asked) < 200, "one question a file: minutes of the database's lock for one publication"

@@ -31,13 +31,15 @@ from samara.registry.trust.identity import identity_of
 from samara.registry.trust.release import ProvenRelease, prove_listed
 from samara.schemas.catalog import CatalogEntry
 from samara.schemas.digests import b3
-from samara.schemas.errors import IntegrityError, TrustError
+from samara.schemas.envelope import MAX_JSON_MARKS
+from samara.schemas.errors import IntegrityError, MalformedError, TrustError
 from samara.schemas.metadata_bundle import MetadataBundle, pack_metadata, unpack_metadata
 from samara.schemas.networks import NetworkPolicy
 from samara.schemas.publication import Publication
 
 MAX_EVIDENCE = 16  # pairs of documents against one publisher: one is proof enough, and who signs two may sign thousands
 MAX_EVIDENCE_BYTES = 1 << 20  # with that much kept, nothing more is
+_MARKS_OF_NAME = 40  # , [ { of a catalog's entry: a dozen, and four for each release that was withdrawn under it
 _TRIES = 4  # publications of one publisher at the same moment are rare, and each of them is judged in milliseconds
 
 
@@ -90,6 +92,7 @@ def accept(index: Index, publication: Publication, rules: Rules, *, now: datetim
             Reason.NOT_LISTED, "this registry takes publications of listed publishers only", actual=identity,
             next_step="ask its operator to list you",
         )  # fmt: skip
+    _require_few_values(publication, rules)
     for _ in range(_TRIES):
         before = index.listings.metadata(identity)
         try:
@@ -134,6 +137,25 @@ def _prove(publication: Publication, state: CatalogState) -> tuple[ProvenRelease
                 Reason.UNPROVEN, error.what, expected=error.expected, actual=error.actual
             ) from None
     return tuple(proven)
+
+
+def _require_few_values(publication: Publication, rules: Rules) -> None:
+    """What takes time and memory is the number of JSON's values, and a million empty lists compress to nothing."""
+    names = _marks(publication.metadata.targets)
+    if names > rules.listed * _MARKS_OF_NAME:
+        raise MalformedError(
+            "catalog with too many values for its names", expected=f"≤ {rules.listed * _MARKS_OF_NAME}", actual=names
+        )
+    values = sum(_marks(bundle.envelope.payload) for bundle in publication.releases)
+    if values > MAX_JSON_MARKS:
+        raise MalformedError(
+            "releases with too many values for one publication", expected=f"≤ {MAX_JSON_MARKS} of , [ {{",
+            actual=values, next_step="send them in several publications of the same catalog",
+        )  # fmt: skip
+
+
+def _marks(data: bytes) -> int:
+    return sum(map(data.count, (b",", b"[", b"{")))
 
 
 def _require_few_names(state: CatalogState, rules: Rules) -> None:

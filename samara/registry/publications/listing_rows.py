@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from samara.registry.index_columns import bytes_of, digest_of, text_of
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
-from samara.registry.tables import ListingRow, ModelRow, PublisherRow, ReleaseRow
+from samara.registry.tables import FileRow, ListingRow, ModelRow, PublisherRow, ReleaseRow, TorrentRow
 from samara.schemas.catalog import Catalog, CatalogEntry
 from samara.schemas.digests import b3, b3_raw
 from samara.schemas.errors import MalformedError
@@ -214,14 +214,22 @@ def _stored(session: Session, release_id: int, entry: CatalogEntry) -> Release:
 
 
 def release_size(session: Session, publisher_id: int) -> tuple[int, int]:
-    """(releases, bytes of their manifests) of one publisher."""
-    row = session.execute(
-        select(sa.func.count(), sa.func.coalesce(sa.func.sum(sa.func.length(ReleaseRow.payload)), 0))
-        .select_from(ReleaseRow)
+    """(releases, bytes of their manifests and torrents) of one publisher."""
+    mine = (
+        select(ReleaseRow.id)
         .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
         .where(ModelRow.publisher_id == publisher_id)
+    )
+    count, manifests = session.execute(
+        select(sa.func.count(), sa.func.coalesce(sa.func.sum(sa.func.length(ReleaseRow.payload)), 0))
+        .select_from(ReleaseRow)
+        .where(ReleaseRow.id.in_(mine))
     ).one()
-    return int(row[0]), int(row[1])
+    named = select(FileRow.torrent_id).where(FileRow.release_id.in_(mine))
+    torrents = session.scalar(
+        select(sa.func.coalesce(sa.func.sum(sa.func.length(TorrentRow.data)), 0)).where(TorrentRow.id.in_(named))
+    )
+    return int(count), int(manifests) + int(torrents or 0)
 
 
 def row_of(session: Session, manifest: str) -> int | None:
