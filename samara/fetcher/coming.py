@@ -171,12 +171,6 @@ class Coming:
         with self._changed:
             self.readers -= 1
 
-    def until_over(self, timeout: float) -> bool:
-        """Wait until it is here or has failed; whether it is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stage in {Stage.HERE, Stage.FAILED}, timeout)
-            return self._stage in {Stage.HERE, Stage.FAILED}
-
     def _wait(self, is_there: Callable[[], bool], wanted: tuple[int, int], timeout: float) -> int:
         until = time.monotonic() + timeout
         with self._changed:

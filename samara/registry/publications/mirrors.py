@@ -6,7 +6,7 @@ This only keeps such releases out: whoever follows a mirror judges each address 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as LateError
 
@@ -21,8 +21,6 @@ MAX_HOSTS = 64  # of one publication: its look-ups shouldn't hold up others
 SECONDS = 10.0
 _AT_ONCE = 8
 _resolving = threading.BoundedSemaphore(4)  # publications that look names up at once
-
-Judge = Callable[[Iterable[Release]], tuple[str, ...]]
 
 
 def check_mirrors(

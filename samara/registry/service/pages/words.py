@@ -99,11 +99,6 @@ def day_of(created: str) -> str:
     return f"{found.day} {found:%b %Y}"
 
 
-def in_groups(digits: str, *, of: int = 8) -> tuple[str, ...]:
-    """Digits in groups, for comparing by eye."""
-    return tuple(digits[i : i + of] for i in range(0, len(digits), of))
-
-
 def web_link(text: str) -> str | None:
     """`text` if it is a plain http(s) address that a reader may be led to; None for everything else."""
     if len(text) > 1400 or not _WEB_LINK.fullmatch(text):
