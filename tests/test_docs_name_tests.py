@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NAMED = re.compile(r"`([a-z_]+)/(test_[a-z_0-9]+)::([A-Za-z_0-9:]+)`")
+NAMED = re.compile(r"`([a-z_]+(?:/[a-z_]+)*)/(test_[a-z_0-9]+)::([A-Za-z_0-9:]+)`")
 DOCUMENTS = ["reliability.md", "trust.md"]
+FILES = re.compile(r"`((?:tests/[a-z_/]+/)?test_[a-z_0-9]+\.py)`")  # with its folder, or alone
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -22,6 +23,14 @@ def test_every_test_that_is_named_exists(document: str) -> None:
         if f"def {name.rpartition(':')[2]}(" not in _text(folder, module)
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("document", ["registry.md", "api.md"])
+def test_every_file_of_tests_that_is_named_exists(document: str) -> None:
+    named = FILES.findall((ROOT / "docs" / document).read_text(encoding="utf-8"))
+    assert len(named) > 2
+    there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    assert [name for name in named if name not in there | {path.rpartition("/")[2] for path in there}] == []
 
 
 def _text(folder: str, module: str) -> str:
