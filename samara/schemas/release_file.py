@@ -22,6 +22,7 @@ from samara.schemas.envelope import (
     strict_json,
 )
 from samara.schemas.errors import MalformedError
+from samara.schemas.zstd_frame import FrameError, FrameFault, unpack_frame
 
 FORMAT = "samara-release-1"
 SUFFIX = ".samara"
@@ -29,9 +30,7 @@ MAX_ROOT_BYTES = 256 * 1024
 MAX_ROOTS = 1024
 MAX_COMPRESSED_BYTES = 64 * 1024 * 1024
 MAX_JSON_BYTES = 2 * MAX_PAYLOAD_BYTES + 64 * 1024 * 1024
-_MAX_WINDOW = 8 * 1024 * 1024
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_FEED = 256  # compressed bytes taken at once: 3 of them may ask for a zstd block of 128 KiB, so these for 11 MB at most
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,23 +107,22 @@ def release_object_name(manifest_hex: str) -> str:
 
 
 def _decompress(data: bytes) -> bytearray:
-    """Exactly one zstd frame → its content. What a frame declares of its size is not believed."""
-    frame = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
-    body = bytearray()
-    at = 0
     try:
-        while at < len(data) and not frame.eof:
-            body += frame.decompress(data[at : at + _FEED])
-            at += _FEED
-            if len(body) > MAX_JSON_BYTES:
-                raise MalformedError("release file unpacks to too much", expected=f"≤ {MAX_JSON_BYTES} bytes")
-    except zstandard.ZstdError as error:
-        raise MalformedError(f"release file is damaged ({error})") from None
-    if not frame.eof:
-        raise MalformedError("release file ends early", next_step="get it again")
-    if frame.unused_data or at < len(data):
-        raise MalformedError("release file goes on after its end", next_step="get it again")
-    return body
+        return unpack_frame(data, MAX_JSON_BYTES)
+    except FrameError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: FrameError) -> MalformedError:
+    match error.fault:
+        case FrameFault.TOO_LARGE:
+            return MalformedError("release file unpacks to too much", expected=f"≤ {MAX_JSON_BYTES} bytes")
+        case FrameFault.DAMAGED:
+            return MalformedError(f"release file is damaged ({error.what})")
+        case FrameFault.SHORT:
+            return MalformedError("release file ends early", next_step="get it again")
+        case FrameFault.LONG:
+            return MalformedError("release file goes on after its end", next_step="get it again")
 
 
 def _list_of_bytes(value: object, what: str, *, at_most: int, each: int) -> tuple[bytes, ...]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.tables import ListingRow, ModelRow, NamespaceRow, PublisherRow, ReleaseRow
 
@@ -39,6 +43,19 @@ class Listed:
         """Everything that is searched in."""
         said = (NAMES.get(self.identity), self.model, self.tag, self.description, self.license, self.architecture)
         return "\n".join(one for one in (*said, self.quantisation) if one)
+
+
+@contextlib.contextmanager
+def listing_index(request: pytest.FixtureRequest, folder: Path, listed: Sequence[Listed]) -> Iterator[Index]:
+    """An index with these listings in the database that a fixture's parameter names: sqlite or postgresql."""
+    with contextlib.ExitStack() as stack:
+        home = Home(folder)
+        if request.param == "postgresql":
+            server = request.getfixturevalue("postgres_server")
+            home = Home(folder, server.url(stack.enter_context(server.database())))
+        opened = stack.enter_context(Index.open(home))
+        list_all(opened, listed)
+        yield opened
 
 
 def list_all(index: Index, listed: Sequence[Listed]) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
-from listing_kit import ACME, UMBRA, Listed, list_all
+from listing_kit import ACME, UMBRA, Listed, listing_index
 from sqlalchemy.engine import Engine
 
-from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.listed_publishers import Owner
 
@@ -26,15 +25,7 @@ OWNER = Owner(identity=ACME, name="acme", namespace="acme")
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    folder = tmp_path_factory.mktemp("repositories")
-    if request.param == "sqlite":
-        with Index.open(Home(folder)) as opened:
-            list_all(opened, LISTED)
-            yield opened
-        return
-    server = request.getfixturevalue("postgres_server")
-    with server.database() as name, Index.open(Home(folder, server.url(name))) as opened:
-        list_all(opened, LISTED)
+    with listing_index(request, tmp_path_factory.mktemp("repositories"), LISTED) as opened:
         yield opened
 
 

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from listing_kit import ACME, UMBRA, Listed, list_all
+from listing_kit import ACME, UMBRA, Listed, list_all, listing_index
 from sqlalchemy.orm import Session
 
 from samara.registry import search
@@ -40,15 +40,7 @@ LISTED = (
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def index(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    folder = tmp_path_factory.mktemp("search")
-    if request.param == "sqlite":
-        with Index.open(Home(folder)) as opened:
-            list_all(opened, LISTED)
-            yield opened
-        return
-    server = request.getfixturevalue("postgres_server")
-    with server.database() as name, Index.open(Home(folder, server.url(name))) as opened:
-        list_all(opened, LISTED)
+    with listing_index(request, tmp_path_factory.mktemp("search"), LISTED) as opened:
         yield opened
 
 

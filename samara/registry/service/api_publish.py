@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime
 
-import zstandard
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +18,7 @@ from samara.registry.service.service import Service
 from samara.registry.service.settings import Claims, Settings
 from samara.schemas.errors import IntegrityError
 from samara.schemas.publication import MEDIA_TYPE, unpack_publication
+from samara.schemas.zstd_frame import FrameError, FrameFault, unpack_frame
 
 STATUSES = {
     Reason.UNPROVEN: 403,
@@ -38,8 +38,6 @@ STATUSES = {
 MAX_MISSING = 1000  # paths named in an answer
 _AT_ONCE = 2  # publications proven at the same time: each may hold some hundred megabytes
 _PATIENCE = 20.0  # seconds that one waits for its turn
-_MAX_WINDOW = 8 << 20
-_FEED = 1024  # compressed bytes taken at once: what they may unpack to stays bounded
 
 
 class Published(BaseModel):
@@ -163,25 +161,19 @@ def _accept(service: Service, data: bytes, encoding: str | None, turn: threading
 
 
 def _decoded(data: bytes, encoding: str | None, limit: int) -> bytes:
-    """The body without its Content-Encoding (RFC 9110 §8.4). What a frame says of its size is not believed."""
+    """The body without its Content-Encoding (RFC 9110 §8.4)."""
     if encoding is None or encoding.strip().lower() == "identity":
         return data
     if encoding.strip().lower() != "zstd":
         raise RefusedError("a content encoding that isn't known", status=415, expected="zstd or identity")
-    frame = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj()
-    body = bytearray()
-    at = 0
     try:
-        while at < len(data) and not frame.eof:
-            body += frame.decompress(data[at : at + _FEED])
-            at += _FEED
-            if len(body) > limit:
-                raise _too_large(limit)
-    except zstandard.ZstdError as error:
-        raise RefusedError(f"the body is not zstd ({error})", status=400) from None
-    if not frame.eof or frame.unused_data or at < len(data):
-        raise RefusedError("the body is not one whole zstd frame", status=400)
-    return bytes(body)
+        return bytes(unpack_frame(data, limit))
+    except FrameError as error:
+        if error.fault is FrameFault.TOO_LARGE:
+            raise _too_large(limit) from None
+        if error.fault is FrameFault.DAMAGED:
+            raise RefusedError(f"the body is not zstd ({error.what})", status=400) from None
+        raise RefusedError("the body is not one whole zstd frame", status=400) from None
 
 
 def _too_large(limit: int) -> RefusedError:
