@@ -93,6 +93,23 @@ def manifests_of(session: Session, b3: str) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys((text_of(identity), digest_of(digest)) for identity, digest in rows))
 
 
+def file_name(session: Session, b3: str, wanted: str | None) -> str | None:
+    """The last part of a path that a listed release, not withdrawn, gives these bytes: `wanted` if any does; without,
+    the first that one gave.
+    """
+    found = (
+        select(FileRow.path)
+        .join(ListingRow, ListingRow.release_id == FileRow.release_id)
+        .join(BlobRow, FileRow.blob_id == BlobRow.id)
+        .where(BlobRow.b3 == b3_raw(b3), ListingRow.retracted.is_(None))
+    )
+    if wanted is not None:
+        found = found.where(sa.or_(FileRow.path == wanted, FileRow.path.endswith("/" + wanted, autoescape=True)))
+    paths = session.scalars(found.order_by(FileRow.id))
+    names = (text_of(path).rsplit("/", 1)[-1] for path in paths)
+    return next((name for name in names if wanted in {None, name}), None)  # LIKE doesn't mind capitals
+
+
 def listed_torrents(session: Session) -> tuple[tuple[int, str, bytes], ...]:
     """(number, b3 text of the blob, v2 infohash) of every torrent that a listed release, not withdrawn, names.
 

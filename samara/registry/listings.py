@@ -153,6 +153,11 @@ class Listings:
         with self._database.read() as session:
             return listed_blobs.manifests_of(session, b3)
 
+    def file_name(self, b3: str, wanted: str | None = None) -> str | None:
+        """A name that a listed release, not withdrawn, gives a blob: `wanted` if any does; without, the first."""
+        with self._database.read() as session:
+            return listed_blobs.file_name(session, b3, wanted)
+
     def listed_torrents(self) -> tuple[tuple[int, str, bytes], ...]:
         """(number, blob, v2 infohash) of every torrent that a listed release, not withdrawn, names."""
         with self._database.read() as session:

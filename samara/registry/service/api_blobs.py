@@ -23,13 +23,13 @@ from samara.registry.service.service import Service
 from samara.schemas.bittorrent import bdecode, bencode, blob_file_name, parse_blob_torrent
 from samara.schemas.envelope import PAYLOAD_TYPE, canonical_json
 from samara.schemas.errors import NotFoundError
-from samara.schemas.manifest import Release
+from samara.schemas.manifest import INLINE_LIMIT, Release
 from samara.schemas.release_file import SUFFIX, ReleaseBundle, pack_release
 
 SHORTLY = "public, max-age=60"  # what may be another one tomorrow
 _KEPT = 48 << 20  # bytes of manifests and release files at hand
 _LEVEL = 6  # of zstd: a manifest is digests, which more effort doesn't make smaller
-_LOOKED_AT = 16  # releases with the same blob that are asked for its names
+_LOOKED_AT = 16  # releases with the same blob that are asked what it is, where it isn't here
 
 Hex = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="64 lower-case hex digits")]
 
@@ -39,7 +39,7 @@ class _Described:
     """A blob as a listed release describes it."""
 
     size: int
-    names: tuple[str, ...]
+    name: str
     inline: bytes | None
 
 
@@ -146,11 +146,11 @@ def routes(service: Service) -> APIRouter:
     def give(request: Request, digest: str, name: str | None) -> Response:
         found = _described(service, digest)
         own = {blob_file_name(digest, gguf=True), blob_file_name(digest, gguf=False)}
-        if name is not None and name not in own and name not in found.names:
+        if name is not None and name not in own and service.listings.file_name(f"b3:{digest}", name) is None:
             raise NotFoundError(f"no listed release calls blob b3:{digest} so", actual=repr(name[:80]))
         return blob_answer(
             service, request, b3=f"b3:{digest}", size=found.size, inline=found.inline,
-            file_name=name or found.names[0],
+            file_name=name or found.name,
         )  # fmt: skip
 
     return router
@@ -192,28 +192,33 @@ def _unknown(digest: str) -> NotFoundError:
 
 
 def _described(service: Service, digest: str) -> _Described:
-    """What listed releases say of a blob. Where they contradict each other its verified copy decides."""
+    """What listed releases say of a blob. Anybody may list anybody's blob and say what they like of it, so a verified
+    copy decides where there is one, and no manifest is read for it unless the bytes may be in there.
+    """
     b3 = f"b3:{digest}"
-    names: list[str] = []
+    name = service.listings.file_name(b3)
+    if name is None:
+        raise _unlisted(b3)
+    record = service.index.blob(b3)
     sizes: list[int] = []
-    inline: bytes | None = None
+    if record is not None and record.locations:
+        sizes.append(min(record.locations, key=lambda place: not place.in_store).stamp.size)
+    if sizes and sizes[0] > INLINE_LIMIT:
+        return _Described(size=sizes[0], name=name, inline=None)
     for _, manifest in service.listings.manifests_of(b3)[:_LOOKED_AT]:
         release = service.manifests.release(manifest)
         for file in release.files if release is not None else ():
+            if file.b3 == b3 and file.inline is not None:  # proven against its digest
+                return _Described(size=len(file.inline), name=name, inline=file.inline)
             if file.b3 == b3:
-                names.append(file.path.rsplit("/", 1)[-1])
                 sizes.append(file.size)
-                inline = file.inline if inline is None else inline
-    if not sizes:
-        raise NotFoundError(f"no listed release has a blob {b3}", next_step="look for the model by its name")
-    if inline is not None:
-        return _Described(size=len(inline), names=tuple(names), inline=inline)
-    size = sizes[0]
-    if len(set(sizes)) > 1:
-        record = service.index.blob(b3)
-        held = {place.stamp.size for place in record.locations} if record is not None else set()
-        size = next((one for one in sizes if one in held), size)
-    return _Described(size=size, names=tuple(names), inline=None)
+    if not sizes:  # withdrawn a moment ago
+        raise _unlisted(b3)
+    return _Described(size=sizes[0], name=name, inline=None)
+
+
+def _unlisted(b3: str) -> NotFoundError:
+    return NotFoundError(f"no listed release has a blob {b3}", next_step="look for the model by its name")
 
 
 def _can_give(service: Service, digest: str) -> bool:
