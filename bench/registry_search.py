@@ -43,7 +43,7 @@ KINDS = ("instruct", "chat", "code", "base", "vision", "math", "tool", "story", 
 
 def catalogue(models: int, words: Sequence[str], draw: random.Random) -> list[Listed]:
     """So many models of one to three tags, described in sixty words, by forty publishers."""
-    found = []
+    found: list[Listed] = []
     common = [1 / (rank + 5) for rank in range(len(words))]
     for number in range(models):
         family = draw.choice(FAMILIES)

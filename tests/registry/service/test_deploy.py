@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from samara.cli.main import COMMANDS
 from samara.cli.serve import command as serve
