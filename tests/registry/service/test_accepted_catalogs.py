@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -53,9 +54,11 @@ def damage(service: Service) -> None:
 
 def test_many_who_ask_at_once_have_it_proven_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     proofs: list[object] = []
+    second = threading.Event()
 
     def counted(*arguments: object) -> object:
         proofs.append(arguments)
+        second.set() if len(proofs) > 1 else second.wait(1.0)  # the others have come meanwhile
         return read_own(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr("samara.registry.publications.accepted.read_own", counted)
