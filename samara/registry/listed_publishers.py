@@ -78,12 +78,28 @@ def owner(session: Session, name: str) -> Owner | None:
     return None if row is None else _owner(session, row)
 
 
-def owners(session: Session) -> tuple[Owner, ...]:
+def owners(session: Session, *, limit: int | None, offset: int) -> tuple[Owner, ...]:
     """See `Listings.owners`."""
-    rows = session.scalars(
-        select(PublisherRow).join(CatalogRow, CatalogRow.publisher_id == PublisherRow.id).order_by(PublisherRow.id)
-    ).all()
-    return tuple(_owner(session, row) for row in rows)
+    namespace = (
+        select(NamespaceRow.name)
+        .where(NamespaceRow.publisher_id == PublisherRow.id)
+        .order_by(NamespaceRow.claimed_at, NamespaceRow.name)
+        .limit(1)
+        .scalar_subquery()
+    )
+    rows = session.execute(
+        select(PublisherRow.identity, PublisherRow.name, namespace)
+        .join(CatalogRow, CatalogRow.publisher_id == PublisherRow.id)
+        .order_by(PublisherRow.id)
+        .limit(limit)
+        .offset(offset)
+    )
+    return tuple(Owner(identity=text_of(one), name=text_of(name), namespace=said) for one, name, said in rows)
+
+
+def owners_count(session: Session) -> int:
+    """See `Listings.owners_count`."""
+    return session.scalar(select(sa.func.count()).select_from(CatalogRow)) or 0
 
 
 def namespace_owner(session: Session, name: str) -> str | None:

@@ -45,10 +45,15 @@ class Listings:
         with self._database.read() as session:
             return listed_publishers.owner(session, name)
 
-    def owners(self) -> tuple[Owner, ...]:
-        """Every publisher that has a catalog here, in the order in which they came."""
+    def owners(self, *, limit: int | None = None, offset: int = 0) -> tuple[Owner, ...]:
+        """Publishers that have a catalog here, in the order in which they came: all, or some of them."""
         with self._database.read() as session:
-            return listed_publishers.owners(session)
+            return listed_publishers.owners(session, limit=limit, offset=offset)
+
+    def owners_count(self) -> int:
+        """How many there are."""
+        with self._database.read() as session:
+            return listed_publishers.owners_count(session)
 
     def namespaces(self, identity: str) -> tuple[str, ...]:
         """Every name at this registry that is a publisher's own, the first one first."""

@@ -112,8 +112,8 @@ def routes(service: Service) -> APIRouter:
     def publishers(
         limit: Annotated[int, Query(ge=1, le=500)] = 100, offset: Annotated[int, Query(ge=0, le=10**9)] = 0
     ) -> PublisherPage:
-        every = listings.owners()
-        return PublisherPage(publishers=[_summary(one) for one in every[offset : offset + limit]], total=len(every))
+        some = listings.owners(limit=limit, offset=offset)
+        return PublisherPage(publishers=[_summary(one) for one in some], total=listings.owners_count())
 
     @router.get("/v1/publishers/{owner}", summary="A publisher", response_model=PublisherDetails, responses={404: {}})
     def publisher(owner: OwnerName) -> PublisherDetails:
