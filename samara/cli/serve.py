@@ -81,7 +81,10 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     help="Web servers in front, whose X-Forwarded-For is believed; repeatable.",
 )  # fmt: skip
 @_option("--metrics-for", multiple=True, metavar="NETWORK", help="Who may read /metrics beside this machine.")
-@_option("--announce-interval", type=click.IntRange(1, 1440), default=30, show_default=True, metavar="MINUTES")
+@_option(
+    "--announce-interval", type=click.IntRange(1, 1440), default=30, show_default=True, metavar="MINUTES",
+    help="How often peers are told to announce.",
+)  # fmt: skip
 @_option("--reads", type=click.IntRange(0), metavar="N", help="Requests of one address a minute; 0: no limit.")
 @_option("--connections", type=click.IntRange(1), metavar="N", help="Connections at a time.")
 @_option(
