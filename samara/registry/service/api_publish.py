@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
@@ -75,7 +77,7 @@ class _RefusedPublicationError(RefusedError):
 def routes(service: Service) -> APIRouter:
     """The routes of this module."""
     router = APIRouter(tags=["publish"])
-    turn = threading.BoundedSemaphore(_AT_ONCE)
+    turn = asyncio.Semaphore(_AT_ONCE)
 
     @router.post(
         "/v1/publish",
@@ -93,7 +95,8 @@ def routes(service: Service) -> APIRouter:
         """Takes what the TUF workflow proves, whole or not at all. No password: the signatures are the proof."""
         data = await _body(request, service.settings.quotas.publish_bytes)
         try:
-            accepted = await run_in_threadpool(_accept, service, data, request.headers.get("content-encoding"), turn)
+            async with _its_turn(turn):
+                accepted = await run_in_threadpool(_accept, service, data, request.headers.get("content-encoding"))
         except PublicationRefusedError as error:
             service.metrics.publishes.labels(error.reason.value).inc()
             raise _RefusedPublicationError(error) from None
@@ -106,6 +109,20 @@ def routes(service: Service) -> APIRouter:
         return _told(accepted, outcome)
 
     return router
+
+
+@asynccontextmanager
+async def _its_turn(turn: asyncio.Semaphore) -> AsyncIterator[None]:
+    """Waits in the loop: some dozen publications that waited in threads would leave none for anybody's reading."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await turn.acquire()
+    except TimeoutError:
+        raise RefusedError("too many publications at once", status=503, headers={"Retry-After": "5"}) from None
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -143,21 +160,16 @@ async def _body(request: Request, limit: int) -> bytes:
     return bytes(data)
 
 
-def _accept(service: Service, data: bytes, encoding: str | None, turn: threading.BoundedSemaphore) -> Accepted:
+def _accept(service: Service, data: bytes, encoding: str | None) -> Accepted:
     settings = service.settings
     if not settings.accepts_publishes:
         raise PublicationRefusedError(Reason.READ_ONLY, "this registry takes no publications")
-    if not turn.acquire(timeout=_PATIENCE):
-        raise RefusedError("too many publications at once", status=503, headers={"Retry-After": "5"})
-    try:
-        publication = unpack_publication(
-            _decoded(data, encoding, settings.quotas.publish_bytes), limit=settings.quotas.publish_bytes
-        )
-        return accept(
-            service.index, publication, rules_of(settings), now=datetime.fromtimestamp(service.clock(), UTC)
-        )  # fmt: skip
-    finally:
-        turn.release()
+    publication = unpack_publication(
+        _decoded(data, encoding, settings.quotas.publish_bytes), limit=settings.quotas.publish_bytes
+    )
+    return accept(
+        service.index, publication, rules_of(settings), now=datetime.fromtimestamp(service.clock(), UTC)
+    )  # fmt: skip
 
 
 def _decoded(data: bytes, encoding: str | None, limit: int) -> bytes:

@@ -1,0 +1,68 @@
+"""Publications that wait for their turn keep nobody from reading, however many they are."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import Request
+from service_kit import ORIGIN
+from serving_kit import UNLIMITED, World, world
+
+from samara.registry.publications.refusals import PublicationRefusedError, Reason
+from samara.registry.service import api_publish
+from samara.registry.service.settings import Settings
+from samara.schemas.networks import parse_networks
+from samara.schemas.publication import MEDIA_TYPE
+
+WAITING = 48  # more than there are threads for requests
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    settings = Settings(origin=ORIGIN, rates=UNLIMITED, proxies=parse_networks("127.0.0.1/32"))
+    with world(tmp_path_factory.mktemp("waiting"), settings=settings) as found:
+        yield found
+
+
+def test_a_crowd_that_waits_to_publish(served: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each from an address of its own, as who wants to do harm has; those whose turn it is take for ever."""
+    arrived, begun, may_end = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+    body = api_publish._body
+
+    async def counted(request: Request, limit: int) -> bytes:
+        data = await body(request, limit)
+        arrived.release()
+        return data
+
+    def endless(*_told: Any) -> None:
+        begun.release()
+        may_end.wait(60)
+        raise PublicationRefusedError(Reason.UNPROVEN, "at last")
+
+    monkeypatch.setattr(api_publish, "_body", counted)
+    monkeypatch.setattr(api_publish, "_accept", endless)
+    statuses: list[int] = []
+
+    def publish(number: int) -> None:
+        headers = {"Content-Type": MEDIA_TYPE, "X-Forwarded-For": f"192.0.2.{number}"}
+        statuses.append(served.ask("/v1/publish", method="POST", headers=headers, body=b"x").status)
+
+    crowd = [threading.Thread(target=publish, args=(number,), daemon=True) for number in range(WAITING)]
+    try:
+        for one in crowd:
+            one.start()
+        for _ in range(2):
+            assert begun.acquire(timeout=30)
+        for _ in range(WAITING):
+            assert arrived.acquire(timeout=30)
+        assert served.ask("/v1/publishers").status == 200
+        assert not begun.acquire(blocking=False)
+    finally:
+        may_end.set()
+        for one in crowd:
+            one.join(60)
+    assert set(statuses) <= {403, 503}
+    assert len(statuses) == WAITING
