@@ -310,6 +310,13 @@ class Release:
         """Bytes of all files."""
         return sum(f.size for f in self.files)
 
+    @property
+    def facts(self) -> GgufFacts | None:
+        """What people choose it by: of its weights, or of its first GGUF if it has none (an adapter, a projector)."""
+        told = [file for file in self.files if file.gguf is not None]
+        chosen = next((file for file in told if file.role == Role.WEIGHTS), next(iter(told), None))
+        return None if chosen is None else chosen.gguf
+
 
 def blocks_of(entries: Iterator[tuple[int, bytes]] | list[tuple[int, bytes]]) -> tuple[Block, ...]:
     """(size, digest) in file order → blocks with their offsets."""

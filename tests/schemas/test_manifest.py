@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from samara.schemas.layouts import BLOCK, MAX_BLOCKS
 from samara.schemas.manifest import (
     PREDICATE_TYPE,
     Predicate,
+    Role,
     build_payload,
     check_path,
     parse_manifest,
@@ -301,3 +303,21 @@ class TestFuzz:
         assert not {"", ".", ".."} & set(path.split("/"))
         assert "\\" not in path
         assert path.isprintable()
+
+
+def test_a_release_is_chosen_by_the_facts_of_its_weights_whatever_is_larger_or_comes_first() -> None:
+    release = parse_manifest(sample_payload())
+    weights = next(file for file in release.files if file.gguf is not None)
+    assert weights.gguf is not None
+    projector = replace(
+        weights,
+        role=Role.PROJECTOR,
+        size=10 * weights.size,
+        gguf=weights.gguf.model_copy(update={"architecture": "clip"}),
+    )
+    adapter = replace(projector, role=Role.ADAPTER)
+    plain = replace(weights, gguf=None)
+    chosen = replace(release, files=(plain, projector, weights)).facts
+    assert chosen == weights.gguf
+    assert replace(release, files=(plain, projector, adapter)).facts == projector.gguf
+    assert replace(release, files=(plain,)).facts is None

@@ -17,8 +17,7 @@ from samara.registry.tables import FileRow, ListingRow, ModelRow, PublisherRow, 
 from samara.schemas.catalog import Catalog, CatalogEntry
 from samara.schemas.digests import b3, b3_raw
 from samara.schemas.errors import MalformedError
-from samara.schemas.gguf import GgufFacts
-from samara.schemas.manifest import Release, Role, parse_manifest
+from samara.schemas.manifest import Release, parse_manifest
 
 MAX_WORDS = 16_384  # characters that are searched in
 
@@ -112,7 +111,7 @@ def sync_listings(
 
 def words_of(release: Release, tag: str) -> str:
     """Everything about a release that somebody may search for, as one text."""
-    facts = facts_of(release)
+    facts = release.facts
     said = (
         release.publisher_name,
         release.model,
@@ -127,16 +126,8 @@ def words_of(release: Release, tag: str) -> str:
     return "\n".join(one.replace("\0", " ") for one in said)[:MAX_WORDS]
 
 
-def facts_of(release: Release) -> GgufFacts | None:
-    """The facts of a release's weights; of its first GGUF if it has no weights (an adapter, a projector)."""
-    by_role = sorted(
-        (file for file in release.files if file.gguf is not None), key=lambda file: file.role != Role.WEIGHTS
-    )
-    return by_role[0].gguf if by_role else None
-
-
 def _values(entry: CatalogEntry, release: Release, model_id: int, release_id: int, now: float) -> dict[str, object]:
-    facts = facts_of(release)
+    facts = release.facts
     return {
         "model_id": model_id,
         "release_id": release_id,

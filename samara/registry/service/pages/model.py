@@ -14,7 +14,7 @@ from samara.registry.publications.accepted import AcceptedCatalog
 from samara.registry.service.pages import badge, commands
 from samara.registry.service.pages.block_map import summary
 from samara.registry.service.pages.qr import qr_code
-from samara.registry.service.pages.release_facts import facts_of, file_line, main_file, swarm
+from samara.registry.service.pages.release_facts import file_line, main_file, swarm
 from samara.registry.service.pages.rendering import Pages, answer, number_in, paged
 from samara.registry.trust.identity import identity_uri
 from samara.schemas.errors import NotFoundError, StoreError
@@ -156,7 +156,7 @@ def _page(
         owner=owner,
         shown=shown,
         release=release,
-        facts=facts_of(release),
+        facts=release.facts,
         stamp=accepted.stamp if accepted else None,
         main=main_line,
         files=files,

@@ -8,7 +8,6 @@ from samara.registry.service.pages.charts import Chart, chart
 from samara.registry.service.service import Service
 from samara.registry.store import whole_copy
 from samara.registry.tracker import Counts
-from samara.schemas.gguf import GgufFacts
 from samara.schemas.manifest import Release, ReleaseFile
 
 CHART_DAYS = 14
@@ -52,11 +51,6 @@ class Swarm:
 def main_file(release: Release) -> ReleaseFile:
     """The file that stands for a release where only one can: its largest GGUF, or its largest file."""
     return max(release.files, key=lambda file: (file.gguf is not None, file.size))
-
-
-def facts_of(release: Release) -> GgufFacts | None:
-    """What the publisher says of the main file."""
-    return main_file(release).gguf
 
 
 def file_line(service: Service, release: Release, file: ReleaseFile, release_v2: str | None) -> FileLine:
