@@ -193,7 +193,7 @@ class TestKeyHistory:
         assert changes(view(1), view(2, root="ab", threshold=2, beacon=b"c")) == (
             f"root: {'b' * 16} added.",
             "root: 2 of its keys must sign instead of 1.",
-            "The beacon key, which signs where the newest catalogue is to be found, was replaced.",
+            "The beacon key, which signs where the newest catalog is to be found, was replaced.",
         )
         assert changes(view(1, root="ab"), view(2)) == (f"root: {'b' * 16} removed.",)
 

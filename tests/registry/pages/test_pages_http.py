@@ -218,7 +218,7 @@ def test_what_releases_share_is_said(shown: Shown, url: str) -> None:
 
 def test_evidence_against_a_publisher_is_not_overlooked(shown: Shown, url: str) -> None:
     found = ask(url, "/umbra")[2].decode()
-    assert "signed two different catalogues under one number" in found
+    assert "signed two different catalogs under one number" in found
     assert len(set(re.findall(r"b3:[0-9a-f]{64}", found))) == 2
     assert "two different" not in ask(url, "/acme")[2].decode()
 

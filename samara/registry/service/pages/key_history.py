@@ -10,7 +10,7 @@ from samara.registry.trust.roots import ROLES, RootView
 
 _WORDS = {
     "root": "root (names all other keys)",
-    "targets": "targets (signs releases and the catalogue)",
+    "targets": "targets (signs releases and the catalog)",
     "snapshot": "snapshot",
     "timestamp": "timestamp",
 }
@@ -66,7 +66,7 @@ def _changes(before: RootView | None, view: RootView) -> Iterator[str]:
         yield change
     if before.beacon != view.beacon:
         same = False
-        yield "The beacon key, which signs where the newest catalogue is to be found, was replaced."
+        yield "The beacon key, which signs where the newest catalog is to be found, was replaced."
     if same:
         yield "The same keys, renewed for a longer time."
 
