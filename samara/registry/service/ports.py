@@ -85,7 +85,7 @@ class KeepStatus:
     `held`: blobs that are whole here because of it; `held_bytes`: what they and half ones take, of `quota` (None: no
     bound). `published`: blobs that are listed, `here`: of these whole on this machine, for whatever reason. `pending`:
     listed blobs that are to be fetched; `left_out`: those for which the quota has no room. `seeding`: blobs given to
-    swarms. `trouble`: why nothing goes on at the moment. The rest counts since the start.
+    swarms. `failed`: the latest few. `trouble`: why nothing goes on at the moment. The rest counts since the start.
     """
 
     mirroring: bool
