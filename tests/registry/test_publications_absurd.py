@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,13 +66,14 @@ def manifest(
     version: int = 1,
     text: bytes = b"a",
     texts: Sequence[bytes] | None = None,
+    mirrors: list[str] | None = None,
 ) -> bytes:
     """A manifest of one file, or as many as `texts`, which travel inline."""
     contents = [text] if texts is None else texts
     files = [
         FileEntry(
             path=f"{number}.txt", size=len(one), role="other", layout="fixed-4MiB-v1",
-            blocks=[BlockEntry(size=len(one), b3=b3(one))], inline=base64.b64encode(one).decode(),
+            blocks=[BlockEntry(size=len(one), b3=b3(one))], inline=base64.b64encode(one).decode(), mirrors=mirrors,
         )
         for number, one in enumerate(contents)
     ]  # fmt: skip
@@ -268,3 +270,22 @@ class TestWhatItWeighs:
         assert all(index.blob(b3(text)) is not None for text in (texts[0], texts[999], texts[-1]))
         assert len(index.blocks(b3(texts[-1]))) == 1
         assert len(asked) < 200, "one question a file: minutes of the database's lock for one publication"
+
+    def test_names_of_mirrors_are_looked_up_aside(self, index: Index, line: Line) -> None:
+        """Whoever has a slow DNS holds nobody up."""
+        told: list[str] = []
+
+        @contextmanager
+        def aside() -> Iterator[None]:
+            told.append("aside")
+            yield
+            told.append("back")
+
+        def resolve(host: str, _port: int) -> Sequence[str]:
+            told.append(host)
+            return ("93.184.215.14",)
+
+        tiny = manifest(line, mirrors=["https://mirror.example/tiny"])
+        edition = Edition(line=line, entries={"tiny/v1": raw_entry(tiny)})
+        taken(index, edition, release(line, tiny), rules=replace(RULES, resolve=resolve, aside=aside))
+        assert told == ["aside", "mirror.example", "back"]

@@ -8,7 +8,8 @@ is kept even when all is refused: both sides of an equivocation.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -49,7 +50,7 @@ class Rules:
 
     `listed`: names in one catalog; `read_bytes`: of manifests here that one publication makes the registry read again
     (None: no bound), the names beyond are told as missing. `policy`: where mirrors may lie; `resolve`: how their names
-    are looked up.
+    are looked up; `aside`: around that, which may take seconds and holds nothing up.
     """
 
     claims: ClaimRules
@@ -60,6 +61,7 @@ class Rules:
     listed: int = 1 << 20
     read_bytes: int | None = None
     resolve: Resolve = system_resolve
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,7 +104,9 @@ def accept(index: Index, publication: Publication, rules: Rules, *, now: datetim
             raise
         _require_few_names(judgement.state, rules)
         proven = _prove(publication, judgement.state)
-        warnings = check_mirrors([one.release for one in proven], rules.policy, resolve=rules.resolve)
+        warnings = check_mirrors(
+            [one.release for one in proven], rules.policy, resolve=rules.resolve, aside=rules.aside
+        )  # fmt: skip
         try:
             return _commit(index.database, publication, rules, judgement, proven, before, warnings, now=now)
         except _OvertakenError:

@@ -6,9 +6,10 @@ This only keeps such releases out: whoever follows a mirror judges each address 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as LateError
+from contextlib import AbstractContextManager, nullcontext
 
 from samara.registry.http.dial import Resolve, system_resolve
 from samara.registry.http.urls import Target, parse_url
@@ -19,14 +20,22 @@ from samara.schemas.networks import NetworkPolicy
 
 MAX_HOSTS = 64  # of one publication: its look-ups shouldn't hold up others
 SECONDS = 10.0
+PATIENCE = 1.0  # seconds that one waits while as many as may are looking names up
 _AT_ONCE = 8
 _resolving = threading.BoundedSemaphore(4)  # publications that look names up at once
 
 
 def check_mirrors(
-    releases: Iterable[Release], policy: NetworkPolicy, *, resolve: Resolve = system_resolve
+    releases: Iterable[Release],
+    policy: NetworkPolicy,
+    *,
+    resolve: Resolve = system_resolve,
+    aside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> tuple[str, ...]:
-    """Warnings about hosts that can't be resolved now. Raises PublicationRefusedError for one that is not public."""
+    """Warnings about hosts that can't be resolved now. Raises PublicationRefusedError for one that is not public.
+
+    `aside`: entered while names are looked up, which may take `SECONDS`.
+    """
     targets: dict[tuple[str, int], Target] = {}
     for release in releases:
         for file in release.files:
@@ -39,7 +48,14 @@ def check_mirrors(
         )
     if not targets:
         return ()
-    if not _resolving.acquire(timeout=SECONDS):
+    with aside():
+        return _looked_up(targets, policy, resolve)
+
+
+def _looked_up(
+    targets: Mapping[tuple[str, int], Target], policy: NetworkPolicy, resolve: Resolve
+) -> tuple[str, ...]:  # fmt: skip
+    if not _resolving.acquire(timeout=PATIENCE):
         return ("mirrors were not looked up: too many publications at once",)
     warnings: list[str] = []
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="mirrors")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
+from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
@@ -21,6 +23,8 @@ from samara.registry.service.settings import Claims, Settings
 from samara.schemas.errors import IntegrityError
 from samara.schemas.publication import MEDIA_TYPE, unpack_publication
 from samara.schemas.zstd_frame import FrameError, FrameFault, unpack_frame
+
+Aside = Callable[[], AbstractContextManager[None]]
 
 STATUSES = {
     Reason.UNPROVEN: 403,
@@ -39,6 +43,7 @@ STATUSES = {
 }
 MAX_MISSING = 1000  # paths named in an answer
 _AT_ONCE = 2  # publications proven at the same time: each may hold some hundred megabytes
+_THREADS = 8  # of their own: two that prove, some that wait for the DNS of mirrors
 _PATIENCE = 20.0  # seconds that one waits for its turn
 
 
@@ -78,6 +83,7 @@ def routes(service: Service) -> APIRouter:
     """The routes of this module."""
     router = APIRouter(tags=["publish"])
     turn = asyncio.Semaphore(_AT_ONCE)
+    threads = CapacityLimiter(_THREADS)
 
     @router.post(
         "/v1/publish",
@@ -96,7 +102,10 @@ def routes(service: Service) -> APIRouter:
         data = await _body(request, service.settings.quotas.publish_bytes)
         try:
             async with _its_turn(turn):
-                accepted = await run_in_threadpool(_accept, service, data, request.headers.get("content-encoding"))
+                encoding = request.headers.get("content-encoding")
+                accepted = await to_thread.run_sync(
+                    _accept, service, data, encoding, partial(_aside, turn), limiter=threads
+                )  # fmt: skip
         except PublicationRefusedError as error:
             service.metrics.publishes.labels(error.reason.value).inc()
             raise _RefusedPublicationError(error) from None
@@ -123,6 +132,16 @@ async def _its_turn(turn: asyncio.Semaphore) -> AsyncIterator[None]:
         yield
     finally:
         turn.release()
+
+
+@contextmanager
+def _aside(turn: asyncio.Semaphore) -> Iterator[None]:
+    """In a publication's thread: others may have its turn meanwhile. Who names a slow DNS waits for it alone."""
+    from_thread.run_sync(turn.release)
+    try:
+        yield
+    finally:
+        from_thread.run(turn.acquire)
 
 
 def rules_of(settings: Settings) -> Rules:
@@ -160,15 +179,16 @@ async def _body(request: Request, limit: int) -> bytes:
     return bytes(data)
 
 
-def _accept(service: Service, data: bytes, encoding: str | None) -> Accepted:
+def _accept(service: Service, data: bytes, encoding: str | None, aside: Aside) -> Accepted:
     settings = service.settings
     if not settings.accepts_publishes:
         raise PublicationRefusedError(Reason.READ_ONLY, "this registry takes no publications")
     publication = unpack_publication(
         _decoded(data, encoding, settings.quotas.publish_bytes), limit=settings.quotas.publish_bytes
     )
+    rules = replace(rules_of(settings), aside=aside)
     return accept(
-        service.index, publication, rules_of(settings), now=datetime.fromtimestamp(service.clock(), UTC)
+        service.index, publication, rules, now=datetime.fromtimestamp(service.clock(), UTC)
     )  # fmt: skip
 
 

@@ -66,3 +66,36 @@ def test_a_crowd_that_waits_to_publish(served: World, monkeypatch: pytest.Monkey
             one.join(60)
     assert set(statuses) <= {403, 503}
     assert len(statuses) == WAITING
+
+
+def test_who_waits_for_the_names_of_its_mirrors_holds_no_turn(served: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as may prove at once, all waiting for a DNS that doesn't answer; the next one gets through."""
+    begun, may_end = threading.Semaphore(0), threading.Event()
+
+    def slow(_service: Any, data: bytes, _encoding: str | None, aside: api_publish.Aside) -> None:
+        if data == b"slow":
+            with aside():
+                begun.release()
+                assert may_end.wait(60)
+        raise PublicationRefusedError(Reason.UNPROVEN, "at last")
+
+    monkeypatch.setattr(api_publish, "_accept", slow)
+    statuses: list[int] = []
+
+    def publish(number: int) -> None:
+        headers = {"Content-Type": MEDIA_TYPE, "X-Forwarded-For": f"192.0.2.{number}"}
+        statuses.append(served.ask("/v1/publish", method="POST", headers=headers, body=b"slow").status)
+
+    waiting = [threading.Thread(target=publish, args=(number,), daemon=True) for number in range(4)]
+    try:
+        for one in waiting:
+            one.start()
+        for _ in waiting:
+            assert begun.acquire(timeout=30)
+        got = served.ask("/v1/publish", method="POST", headers={"Content-Type": MEDIA_TYPE}, body=b"quick")
+        assert (got.status, statuses) == (403, [])
+    finally:
+        may_end.set()
+        for one in waiting:
+            one.join(60)
+    assert statuses == [403] * len(waiting)
