@@ -71,6 +71,7 @@ class TestWhereRoomCanBeReserved:
         after = drive(kind, "as-it-is")["after"]
         assert after["pieces_when_read"] == after["pieces"]
 
+    @pytest.mark.long
     def test_it_outlives_a_restart_of_the_machine(self, kind: str) -> None:
         told = drive(kind, "remounted")
         assert told["after"] == told["before"]

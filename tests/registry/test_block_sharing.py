@@ -104,6 +104,7 @@ def test_each_digest_is_told_once_and_none_is_asked_twice(index: Index) -> None:
     assert index.listings.shared_with([], identity=ACME, model="mine") == ()
 
 
+@pytest.mark.long
 def test_16k_blocks_that_all_are_shared(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every one is found, in few questions."""
     mine = listed(index, "mine", {"a": COMMON})

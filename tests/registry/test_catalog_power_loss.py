@@ -108,6 +108,7 @@ def test_a_told_root_is_not_forgotten_with_a_damaged_pin(tmp_path: Path, line: L
         acme.check(Edition(line=line, root=2).at())
 
 
+@pytest.mark.long
 def test_what_is_remembered_always_fits_its_own_bound(acme: Machine, line: Line) -> None:
     """Or a publisher with long numbers, or a source with a long name, could make the memory unreadable."""
     long = Edition(line=line, root=2, timestamp=2**53 - 1, snapshot=2**53 - 1, targets=2**53 - 1)

@@ -497,6 +497,7 @@ class TestLocks:
 
     if sys.platform != "win32":  # it has no fork
 
+        @pytest.mark.long
         def test_processes_that_make_the_index_at_the_same_moment_all_succeed(self, tmp_path: Path) -> None:
             driver = Path(__file__).with_name("index_race_driver.py")
             done = subprocess.run(

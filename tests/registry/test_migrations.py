@@ -279,6 +279,7 @@ class TestAnIndexOfTheFirstVersion:
             assert index.damage() == ()
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+    @pytest.mark.long
     def test_killed_before_any_step_it_is_as_before_and_the_next_one_goes_through(self, tmp_path: Path) -> None:
         homes = [made_by_0001(Home(tmp_path / str(step))) for step in range(1, 61)]
         before = sqls_of(homes[0])

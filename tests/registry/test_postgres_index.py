@@ -331,6 +331,7 @@ class TestCommands:
         assert row["reference"].endswith("tiny:q8_0")
         assert not home.index.exists()
 
+    @pytest.mark.long
     def test_none_but_upgrade_changes_an_older_schema(self, home: Home) -> None:
         at_revision(home, "0002")
         for arguments in (("ls",), ("audit",), ("records",)):

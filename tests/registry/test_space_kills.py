@@ -80,6 +80,7 @@ def pruned(home: Home) -> None:
 
 
 @pytest.mark.parametrize("act", ["rm", "prune"])
+@pytest.mark.long
 def test_killed_while_removing(tmp_path: Path, act: str) -> None:
     """Whatever step it dies at: the release is known and whole, or forgotten; what is left, a later prune removes."""
     steps = range(1, 22)

@@ -311,6 +311,7 @@ def test_tags_of_one_release_are_one_release(tmp_path: Path) -> None:
         assert [one["path"] for one in ask(registry, "/api/models/acme/m/tree/main").json] == ["a.bin"]
 
 
+@pytest.mark.long
 def test_a_release_of_many_files_comes_at_once_and_with_their_commits_in_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +334,7 @@ def test_a_release_of_many_files_comes_at_once_and_with_their_commits_in_pages(
         assert len(files) == api.MAX_EXPANDED + 5
 
 
+@pytest.mark.long
 def test_only_so_many_releases_are_side_by_side(tmp_path: Path) -> None:
     """The others are found by their tags."""
 

@@ -63,6 +63,7 @@ def test_a_model_is_found_by_its_publishers_identity_too(registry: Hub, client: 
     assert Path(path).read_bytes() == b"CC0 1.0\n"
 
 
+@pytest.mark.long
 def test_what_a_tag_meant_before_is_found_by_its_commit(registry: Hub, client: Client) -> None:
     old = registry.shop.releases["moved:old"].digest[3:43]
     path = client.call("hf_hub_download", "acme/moved", "moved.bin", revision=old)

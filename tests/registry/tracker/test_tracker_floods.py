@@ -16,6 +16,7 @@ FLOOD = 100_000
 BYTES_OF_A_PEER = 1500  # of memory, all told; with an IPv6 address, which costs the most
 
 
+@pytest.mark.long
 def test_a_hundred_thousand_announces_keep_memory_bounded(dice: Random) -> None:
     """Of ever new peers, from everywhere, for published torrents and others."""
     torrents = [torrent(number) for number in range(50)]
