@@ -122,7 +122,8 @@ def _from_disk(
     if file is not None:
         if service.keeper is not None and not is_head:
             service.keeper.touch(b3)
-        if service.settings.accel is not None and file.in_store and _is_behind(service, request):
+        # HEAD is answered from here: the web server would leave out what it doesn't know (Location, X-Repo-Commit)
+        if service.settings.accel is not None and file.in_store and not is_head and _is_behind(service, request):
             file.close()
             return _handed_over(service.settings.accel, b3_hex(b3), about)
         if is_head:

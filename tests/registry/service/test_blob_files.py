@@ -25,6 +25,8 @@ from samara.registry.service.settings import Settings
 from samara.registry.service.wire_limits import WireLimits
 from samara.schemas.stamps import Stamp
 
+DEPLOY = Path(__file__).parents[3] / "deploy"
+
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -226,7 +228,7 @@ class TestOtherServers:
 
 
 class TestHandOver:
-    """X-Accel-Redirect, with the real nginx in front."""
+    """X-Accel-Redirect, with the real nginx in front, as deploy/nginx.conf configures it."""
 
     def test_nginx_sends_what_the_service_allows(self, served: World, tmp_path: Path) -> None:
         program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -255,6 +257,20 @@ class TestHandOver:
             assert front.ask(path, headers={"Range": "bytes=10-19", "If-Range": '"x"'}).status == 200
             assert front.ask(path, headers={"If-None-Match": f'"{file.b3_hex}"'}).status == 304
             assert front.ask(path, method="HEAD").headers["content-length"] == str(len(data))
+            # clients of the Hub go by these, and pages of other origins: of a file that it sends nginx hands few on
+            resolved = f"/acme/tiny/resolve/f16/{file.path}"
+            by_name = front.ask(resolved, method="HEAD").headers
+            assert by_name["location"].startswith(f"http://127.0.0.1:{port}/acme/tiny/resolve/")
+            sent, passed = front.ask(resolved), replace(served, server=server).ask(resolved)
+            assert (sent.status, sent.body) == (200, data)
+            same = (
+                "etag", "x-repo-commit", "x-linked-size", "x-linked-etag", "access-control-allow-origin",
+                "access-control-expose-headers", "content-security-policy", "content-disposition",
+            )  # fmt: skip
+            for name in same:
+                assert sent.headers[name] == passed.headers[name] != "", name
+            assert by_name["x-repo-commit"] == sent.headers["x-repo-commit"]
+            assert len(sent.headers["x-request-id"]) == 16
             assert front.ask(f"/samara-files/{file.b3_hex[:2]}/{file.b3_hex}").status == 404, "only by hand-over"
 
     def test_who_comes_past_the_web_server_gets_bytes(self, served: World) -> None:
@@ -284,12 +300,14 @@ class _nginx:  # noqa: N801  (used as a function)
         config.write_text(
             f"daemon off; master_process off; pid {scratch}/pid; error_log {scratch}/error.log;\n"
             "events { worker_connections 64; }\n"
-            f"http {{ access_log off; sendfile on; client_body_temp_path {scratch}/b; proxy_temp_path {scratch}/p;\n"
+            f"http {{ access_log off; client_body_temp_path {scratch}/b; proxy_temp_path {scratch}/p;\n"
             f" fastcgi_temp_path {scratch}/f; uwsgi_temp_path {scratch}/u; scgi_temp_path {scratch}/s;\n"
-            f" server {{ listen 127.0.0.1:{self.port};\n"
-            f"  location / {{ proxy_pass {server.url}; proxy_set_header X-Forwarded-For $remote_addr; }}\n"
-            f"  location /samara-files/ {{ internal; alias {blobs}/; etag off; if_modified_since off;\n"
-            "    add_header ETag $upstream_http_etag; } } }\n"
+            + (DEPLOY / "nginx.conf")
+            .read_text()
+            .replace("listen 80;", f"listen 127.0.0.1:{self.port};")
+            .replace("http://registry:8642", server.url)
+            .replace("alias /var/lib/samara/blobs/", f"alias {blobs}/")
+            + "}\n"
         )
         self._command = [program, "-p", str(scratch), "-c", str(config)]
 
