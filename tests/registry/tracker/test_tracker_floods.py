@@ -7,6 +7,7 @@ import sys
 from random import Random
 from types import ModuleType
 
+import pytest
 from tracker_kit import ip4, ip6, peer_id, told, torrent, tracker
 
 from samara.registry.tracker import Rules, Tracker
