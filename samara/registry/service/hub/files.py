@@ -107,7 +107,7 @@ def _elsewhere(snapshot: Snapshot, file: TreeFile) -> HubError:
     """Not a 404: clients would remember that the release has no such file, or do without it."""
     name = f"{snapshot.repository.owner.slug}/{snapshot.repository.model}:{file.source.tag}"
     return HubError(
-        f"the bytes of {file.path} aren't on this registry, only in the swarm — get them by: samara pull {name}",
+        f"the bytes of {file.path} aren't on this registry, only in the swarm; get them by: samara pull {name}",
         status=409,
     )
 
