@@ -26,9 +26,9 @@ MAX_ORIGIN = 300  # characters
 RESERVED: Final = frozenset(
     {
         "about", "account", "admin", "announce", "api", "assets", "badge", "blobs", "blog", "datasets", "docs",
-        "favicon.ico", "healthz", "help", "join", "login", "logout", "metrics", "models", "new", "official",
-        "organizations", "pricing", "readyz", "registry", "resolve-cache", "robots.txt", "samara", "scrape", "search",
-        "settings", "spaces", "static", "status", "v1", "v2",
+        "favicon.ico", "healthz", "help", "join", "login", "logout", "metrics", "models", "new", "oauth",
+        "official", "organizations", "pricing", "raw", "readyz", "registry", "resolve", "resolve-cache", "robots.txt",
+        "samara", "scrape", "search", "settings", "spaces", "static", "status", "v1", "v2", "well-known",
     }
 )  # fmt: skip
 

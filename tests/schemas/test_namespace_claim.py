@@ -82,7 +82,10 @@ def test_a_subject_that_is_not_what_is_claimed_is_refused() -> None:
             parse_claim(json.dumps(other).encode())
 
 
-@pytest.mark.parametrize("name", ["v1", "api", "static", "announce", "metrics", IDENTITY, "../x", "Acme", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["v1", "api", "static", "announce", "metrics", "oauth", "resolve", "well-known", IDENTITY, "../x", "Acme", ""],
+)
 def test_some_names_can_be_nobodys(name: str) -> None:
     assert not may_be_claimed(name)
     assert may_be_claimed("acme")
