@@ -11,16 +11,15 @@ the act is done to its end. Ends with the first that wasn't killed. Prints a lis
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # started by its path, not as part of the tests
 
-from support.kills import die_at_step
+from support.kills import die_at_step, forked
 
 from samara.fetcher.bundle_export import export_bundle
 from samara.fetcher.bundle_import import import_bundle
@@ -33,9 +32,9 @@ def main() -> None:
     first()  # here, so that no child has to import what it needs anew
     told = []
     for step, (act, target) in enumerate(zip(targets, case["targets"][1:], strict=True), start=1):
-        killed = _forked(act, step, case["calls"])
+        killed = forked(partial(_act_and_die, act, step, case["calls"]))
         left = sorted(path.name for path in Path(target).rglob("*") if path.is_file())
-        assert not _forked(act, 0, [])
+        assert not forked(act)
         told.append({"killed": killed, "left": left})
         if not killed:
             break
@@ -49,22 +48,9 @@ def _act(name: str, source: Path, target: Path) -> Callable[[], object]:
     return lambda: import_bundle(Home(target), source, now=now)
 
 
-def _forked(act: Callable[[], object], step: int, calls: list[str]) -> bool:
-    """Act in a child, without threads when it forks. True: it died by SIGKILL at that step; False: it ended."""
-    child = os.fork()
-    if child == 0:
-        try:
-            if step:
-                die_at_step(step, calls)
-            act()
-        except BaseException as error:
-            sys.stderr.write(f"step {step}: {error!r}\n")
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    assert killed or status == 0, f"the child failed by itself: {status}"
-    return killed
+def _act_and_die(act: Callable[[], object], step: int, calls: list[str]) -> None:
+    die_at_step(step, calls)
+    act()
 
 
 if __name__ == "__main__":

@@ -12,24 +12,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # started by its path, not as part of the tests
 
-from support.kills import die_at_step
+from support.kills import die_at_step, dying_at, forked
 from support.registries import asking, mirroring, provided
 
 from samara.fetcher.kept import NAME
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.schemas.events import Event, Reached
 
 STEPS = ("fsync", "fdatasync", "replace", "rename", "link", "unlink", "rmdir")
 ENOUGH = 60.0  # seconds
@@ -43,10 +38,10 @@ def _case(case: dict[str, Any]) -> dict[str, object]:
     home = Home(Path(case["home"]))
     killed, lay = [], []
     for moment in case["moments"]:
-        killed.append(_forked(partial(_mirror, case, moment)))
+        killed.append(forked(partial(_mirror, case, moment)))
         lay.append(_what_lies_there(home))
     told, tell = os.pipe()
-    assert not _forked(partial(_mirror, case, None, tell))
+    assert not forked(partial(_mirror, case, None, tell))
     os.close(tell)
     with os.fdopen(told) as pipe:
         return {"killed": killed, "lay": lay, **json.load(pipe)}
@@ -65,7 +60,7 @@ def _mirror(case: dict[str, Any], moment: str | None, tell: int | None = None) -
     pull = asking(*map(tuple, case["peers"]), give_up_after=ENOUGH, checkpoint_seconds=0.05)
     if moment is not None and moment.startswith("step:"):
         die_at_step(int(moment.partition(":")[2]), STEPS)
-    watch = _bomb(moment) if moment is not None else None
+    watch = dying_at(moment) if moment is not None else None
     with Index.open(home) as index, provided(home, index, mirroring(pull, quota=case["quota"]), also=watch) as registry:
         registry.until(
             lambda status: status.here == case["here"] and not status.pending and not status.coming, limit=ENOUGH
@@ -74,35 +69,6 @@ def _mirror(case: dict[str, Any], moment: str | None, tell: int | None = None) -
     if tell is not None:
         told = {"from_peers": status.from_peers, "evicted": status.evicted, "held": status.held}
         os.write(tell, json.dumps(told).encode())
-
-
-def _forked(act: Callable[[], None]) -> bool:
-    """Act in a child: this process must have no threads when it forks. True: it died by SIGKILL, False: it ended."""
-    child = os.fork()
-    if child == 0:
-        try:
-            act()
-        except BaseException as error:
-            sys.stderr.write(f"{time.monotonic()} {error!r}\n")
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    assert killed or status == 0, f"the child failed by itself: {status}"
-    return killed
-
-
-def _bomb(moment: str) -> Callable[[Event], None]:
-    point, _, number = moment.partition(":")
-    seen: Counter[str] = Counter()
-
-    def watch(event: Event) -> None:
-        if isinstance(event, Reached):
-            seen.update((event.point, "event"))
-            if seen[point] == int(number):
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return watch
 
 
 if __name__ == "__main__":

@@ -13,22 +13,18 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections import Counter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # started by its path, not as part of the tests
 
-from support.kills import die_at_step
+from support.kills import die_at_step, dying_at, forked
 
 from samara.fetcher.options import PullOptions
 from samara.fetcher.pull import pull
 from samara.registry.home import Home
-from samara.schemas.events import Event, Reached
 from samara.seeder.swarm_options import SwarmOptions
 
 STALL = 20.0  # seconds without a byte: then something is wrong, and the pull says so
@@ -46,9 +42,9 @@ def _case(case: dict[str, Any]) -> dict[str, object]:
         give_up_after=STALL,
         checkpoint_seconds=case["checkpoint"],
     )
-    killed = [_forked(partial(_die, home, case["release"], how, moment)) for moment in case["moments"]]
+    killed = [forked(partial(_die, home, case["release"], how, moment)) for moment in case["moments"]]
     told, tell = os.pipe()
-    assert not _forked(partial(_finish, home, case["release"], how, tell))
+    assert not forked(partial(_finish, home, case["release"], how, tell))
     os.close(tell)
     with os.fdopen(told) as pipe:
         return {"killed": killed, **json.load(pipe)}
@@ -58,41 +54,12 @@ def _die(home: Home, release: str, how: PullOptions, moment: str) -> None:
     point, _, number = moment.partition(":")
     if point == "step":
         die_at_step(int(number), ("fsync", "fdatasync", "replace", "rename", "link"))
-    pull(home, release, how, on_event=_bomb(moment))
+    pull(home, release, how, on_event=dying_at(moment))
 
 
 def _finish(home: Home, release: str, how: PullOptions, tell: int) -> None:
     done = pull(home, release, how)
     os.write(tell, json.dumps({"from_peers": done.bytes_from_peers, "reused": done.bytes_reused}).encode())
-
-
-def _forked(act: Callable[[], None]) -> bool:
-    """Act in a child: this process must have no threads when it forks. True: it died by SIGKILL, False: it ended."""
-    child = os.fork()
-    if child == 0:
-        try:
-            act()
-        except BaseException as error:
-            sys.stderr.write(f"{error!r}\n")
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    assert killed or status == 0, f"the child failed by itself: {status}"
-    return killed
-
-
-def _bomb(moment: str) -> Callable[[Event], None]:
-    point, _, number = moment.partition(":")
-    seen: Counter[str] = Counter()
-
-    def watch(event: Event) -> None:
-        if isinstance(event, Reached):
-            seen.update((event.point, "event"))
-            if seen[point] == int(number):
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return watch
 
 
 if __name__ == "__main__":

@@ -8,16 +8,15 @@ CASES is a JSON list of {home, act, argument, step}. Prints for each whether it 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # started by its path, not as part of the tests
 
-from support.kills import die_at_step
+from support.kills import die_at_step, forked
 
 from samara.fetcher.clean import prune, remove
 from samara.fetcher.housekeeping import DAY, Rules
@@ -30,23 +29,12 @@ CHANGES = ("fsync", "replace", "rename", "link", "unlink", "rmdir", "open")
 
 
 def main() -> None:
-    json.dump([_killed(case) for case in json.load(sys.stdin)], sys.stdout)
+    json.dump([forked(partial(_die, case)) for case in json.load(sys.stdin)], sys.stdout)
 
 
-def _killed(case: dict[str, Any]) -> bool:
-    child = os.fork()
-    if child == 0:
-        try:
-            die_at_step(case["step"], CHANGES)
-            _act(Home(Path(case["home"])), case["act"], case["argument"])
-        except BaseException as error:
-            sys.stderr.write(f"{case}: {error!r}\n")
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    assert killed or status == 0, f"the child failed by itself: {status}"
-    return killed
+def _die(case: dict[str, Any]) -> None:
+    die_at_step(case["step"], CHANGES)
+    _act(Home(Path(case["home"])), case["act"], case["argument"])
 
 
 def _act(home: Home, act: str, argument: str) -> None:
