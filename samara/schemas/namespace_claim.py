@@ -7,6 +7,7 @@ name, identity, issued}. Public metadata alone proves nothing about a name; this
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
@@ -21,6 +22,7 @@ from samara.schemas.references import Identity, is_identity, is_name
 
 PREDICATE_TYPE: Final = "urn:x-samara:namespace-claim:v1"
 MAX_ORIGIN = 300  # characters
+_HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?|[0-9a-f:.]+")  # a name, or an address of either kind
 
 # First segments of a registry's own addresses, and words that would mislead: nobody's name.
 RESERVED: Final = frozenset(
@@ -77,7 +79,7 @@ def check_origin(text: str) -> str:
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port, parts = None, None, urlsplit("")
-    if parts.scheme not in {"http", "https"} or not host or not host.isascii() or len(text) > MAX_ORIGIN:
+    if parts.scheme not in {"http", "https"} or not host or not _HOST.fullmatch(host) or len(text) > MAX_ORIGIN:
         raise UsageError("not a registry's address", expected="http(s)://host[:port]", actual=repr(text[:120]))
     if parts.username is not None or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise UsageError(

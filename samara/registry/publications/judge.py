@@ -11,7 +11,7 @@ from datetime import datetime
 
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.trust.catalog_client import CatalogState
-from samara.registry.trust.catalogs import is_signed_by, read_catalog, signed_digest
+from samara.registry.trust.catalogs import is_signed_by, read_catalog, read_own, signed_digest
 from samara.registry.trust.identity import identity_of
 from samara.registry.trust.roots import RootChain, verify_root_chain
 from samara.registry.trust.sources import BundleSource
@@ -67,7 +67,7 @@ def judge_catalog(before: MetadataBundle | None, offered: MetadataBundle, *, now
             if same_order:
                 state = CatalogState(catalog=read_catalog(identity, before), bundle=before, chain=chain)
                 return Judgement(state=state, is_new=False)
-        state = _run(identity, before, offered, chain, now)
+        state = _run(before, offered, chain, now)
     except (PublicationRefusedError, MalformedError):
         raise
     except ExpiredCatalogError as error:
@@ -87,9 +87,7 @@ def judge_catalog(before: MetadataBundle | None, offered: MetadataBundle, *, now
     return Judgement(state=state, is_new=True)
 
 
-def _run(
-    identity: str, before: MetadataBundle | None, offered: MetadataBundle, chain: RootChain, now: datetime
-) -> CatalogState:
+def _run(before: MetadataBundle | None, offered: MetadataBundle, chain: RootChain, now: datetime) -> CatalogState:
     bundle = run_workflow(
         BundleSource(offered, OFFERED), roots=chain.roots, before=before, now=now, on_roots=lambda _roots: None
     )
@@ -100,7 +98,8 @@ def _run(
             actual=order_of(offered), next_step="somebody published elsewhere: samara publisher sync",
         )  # fmt: skip
     return CatalogState(
-        catalog=read_catalog(identity, bundle),
+        # which wants each part to name the next by its digest: else one version could have two contents
+        catalog=read_own(chain, bundle),
         bundle=bundle,
         chain=chain,
         timestamp_digest=signed_digest(bundle.timestamp)[1],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from fastapi import FastAPI, Request
@@ -29,6 +30,7 @@ STATUSES: tuple[tuple[type[SamaraError], int], ...] = (  # the first that fits
     (StoreError, 503),
     (NetworkError, 502),
 )
+_trouble = logging.getLogger("samara.serve")
 _UNKNOWN = {404: "there is nothing at this address", 405: "this address doesn't take that method"}
 RETRY_AFTER = 5  # seconds, with 503
 _NOT_TOLD = {"message", "exit_code"}  # said already; of commands, not of services
@@ -57,7 +59,17 @@ def problem(error: SamaraError) -> JSONResponse:
     if isinstance(error, RefusedError):
         return problem_of(error.status, error, headers=error.headers)
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
-    return problem_of(status, error, headers={"Retry-After": str(RETRY_AFTER)} if status == 503 else {})
+    if status != 503:
+        return problem_of(status, error, headers={})
+    _trouble.warning("%s", error)
+    return problem_of(status, public(error), headers={"Retry-After": str(RETRY_AFTER)})
+
+
+def public(error: SamaraError) -> SamaraError:
+    """The error as strangers may hear of it: this machine's own troubles name paths, hosts and users of the operator."""
+    if isinstance(error, StoreError):
+        return StoreError("this registry can't answer that at the moment", next_step="try again later")
+    return error
 
 
 def problem_of(status: int, error: SamaraError, *, headers: dict[str, str]) -> JSONResponse:

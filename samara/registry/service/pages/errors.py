@@ -25,7 +25,7 @@ def answered(pages: Pages, handler: Handler) -> Callable[[Request], Response]:
             return handler(pages, request)
         except SamaraError as error:
             problem = problems.problem(error)
-            page = _page(pages, request, problem.status_code, error)
+            page = _page(pages, request, problem.status_code, problems.public(error))
             if page is None:
                 return problem
             page.headers.update({name: problem.headers[name] for name in ("Retry-After",) if name in problem.headers})
