@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from catalog_kit import DAY, MONTH, Edition, raw_entry, renewed
@@ -534,20 +535,22 @@ def test_a_publishers_own_registry_signs_its_catalog_again_in_time(tmp_path: Pat
 
 def test_a_catalog_whose_parts_do_not_name_each_other_by_digest_is_refused(index: Index, line: Line) -> None:
     """TUF allows it (§4.3), but then one version may have two contents, and its readers here refuse it."""
-    from samara.registry.trust.library import JSONSerializer, Metadata
-
     bundle = Edition(line=line).bundle
-    for role, named in (("timestamp", "snapshot"), ("snapshot", "targets")):
-        metadata = Metadata.from_bytes(getattr(bundle, role))
-        meta = metadata.signed.snapshot_meta if role == "timestamp" else metadata.signed.meta[f"{named}.json"]
-        meta.hashes, meta.length = None, None
-        metadata.sign(line.online_keys[0].signer())
-        changed = replace(bundle, **{role: metadata.to_bytes(JSONSerializer(compact=True))})
-        if role == "snapshot":  # and a timestamp that doesn't say which snapshot
-            stamp = Metadata.from_bytes(bundle.timestamp)
-            stamp.signed.snapshot_meta.hashes, stamp.signed.snapshot_meta.length = None, None
-            stamp.sign(line.online_keys[0].signer())
-            changed = replace(changed, timestamp=stamp.to_bytes(JSONSerializer(compact=True)))
+    snapshot = _without_digests(bundle.snapshot, line)
+    timestamp = _without_digests(bundle.timestamp, line)
+    for changed in (replace(bundle, timestamp=timestamp), replace(bundle, timestamp=timestamp, snapshot=snapshot)):
         with pytest.raises((PublicationRefusedError, MalformedError)):
             accept(index, Publication(metadata=changed), RULES, now=NOW)
     assert index.listings.owners() == ()
+
+
+def _without_digests(data: bytes, line: Line) -> bytes:
+    """Timestamp or snapshot metadata that names the next part by its version alone, signed again."""
+    from samara.registry.trust.library import JSONSerializer, Metadata
+
+    metadata: Any = Metadata.from_bytes(data)
+    part = metadata.signed
+    meta = part.snapshot_meta if part.type == "timestamp" else part.meta["targets.json"]
+    meta.hashes = meta.length = None
+    metadata.sign(line.online_keys[0].signer())
+    return bytes(metadata.to_bytes(JSONSerializer(compact=True)))

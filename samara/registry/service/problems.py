@@ -66,7 +66,7 @@ def problem(error: SamaraError) -> JSONResponse:
 
 
 def public(error: SamaraError) -> SamaraError:
-    """The error as strangers may hear of it: this machine's own troubles name paths, hosts and users of the operator."""
+    """The error as strangers may hear of it: this machine's own troubles name paths, hosts and users."""
     if isinstance(error, StoreError):
         return StoreError("this registry can't answer that at the moment", next_step="try again later")
     return error
