@@ -14,7 +14,7 @@ from pathlib import Path
 from samara.fetcher.carrier import Carrier
 from samara.fetcher.control import Control
 from samara.fetcher.later import LaterIndex
-from samara.fetcher.mirrors.pool import MirrorPool
+from samara.fetcher.mirrors.pool import MirrorPool, MirrorRejected
 from samara.fetcher.options import PullOptions
 from samara.fetcher.partial import Partial
 from samara.fetcher.plan import require_sources
@@ -26,7 +26,7 @@ from samara.registry.registries import blob_mirror
 from samara.schemas.bittorrent import ParsedTorrent
 from samara.schemas.endpoints import format_endpoint
 from samara.schemas.errors import SamaraError
-from samara.schemas.events import OnEvent
+from samara.schemas.events import Note, OnEvent
 from samara.schemas.manifest import ReleaseFile
 from samara.seeder.swarm_events import EventsLost, Flushed
 
@@ -34,6 +34,7 @@ LAST_FLUSH = 3.0  # seconds a pull that ends early waits for its last bytes to b
 STOOD_STILL = 5.0  # seconds between two rounds of the loop after which the process was surely stopped in between
 NOTE_EVERY = 0.5  # seconds between two looks at who has given how much
 LOOK_EVERY = 0.1  # seconds to wait for peers in one round
+NOT_THERE = "HTTP 404"  # in the words of `samara.registry.http`
 LOOK_EVERY_WITH_MIRRORS = 0.02  # and when mirrors bring pieces, which don't wake the swarm's wait
 
 
@@ -124,6 +125,14 @@ class Fetching:
     def _has_mirrors(self, files: Iterable[ReleaseFile]) -> bool:
         return any(self._mirrors_of(file) for file in files)
 
+    def _reject(self, transfer: Transfer, rejected: MirrorRejected) -> None:
+        origin = next((one for one in self._options.registries if rejected.url.startswith(f"{one}/v1/blobs/")), None)
+        if origin is not None and rejected.wrong is None and NOT_THERE in rejected.reason:
+            # it lists what its publisher proves; nobody promised that it has the bytes
+            self._on_event(Note(message=f"{origin} doesn't have {transfer.file.path}"))
+        else:
+            transfer.reject_mirror(rejected)
+
     def _mirrors_of(self, file: ReleaseFile) -> tuple[str, ...]:
         """Those that its publisher named, and registries, which have it or say that they don't."""
         if not self._options.mirrors:
@@ -169,7 +178,7 @@ class Fetching:
                 watch.mirror_failed(rejected)
                 for transfer in unfinished:
                     if transfer.name == rejected.torrent and rejected.is_news:
-                        transfer.reject_mirror(rejected)
+                        self._reject(transfer, rejected)
             for transfer in unfinished:
                 transfer.tick(carrier, now)
                 on_round(transfer)

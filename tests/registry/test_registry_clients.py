@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from service_kit import Author, author, listed, registry, tiny_files
 from support.mirrors import mirror
-from support.processes import Outcome, samara
+from support.processes import Outcome, samara, seed_process
 from support.world import flip, random_file
 
 from samara.fetcher.options import PullOptions
@@ -227,3 +227,18 @@ def test_publish_can_push_at_once(tmp_path: Path, acme: Author) -> None:
         owner = service.listings.owner("acme")
         assert owner is not None
         assert service.listings.listing(owner, "new", "v1") is not None
+
+
+def test_a_registry_that_only_lists_is_no_mirror_to_complain_of(tmp_path: Path, acme: Author) -> None:
+    """It has the names and not the bytes: a note, no warning, and the bytes come from who seeds."""
+    with (
+        empty_registry(tmp_path / "registry") as (_, url),
+        seed_process(acme.home, "--no-discovery", "--no-registry") as seeder,
+    ):
+        push(acme.home, acme.publisher, url)
+        home = trusting(tmp_path / "reader", acme.identity)
+        peer = ("--peer", seeder.text, "--no-discovery", "--listen", "127.0.0.1:0", "--give-up-after", "60")
+        outcome = run(home, "pull", "acme/blob:v1", "--registry", url, *peer)
+        assert outcome.status == 0, outcome.stderr
+        assert outcome.result["rejected"] == []
+        assert any("doesn't have blob.bin" in str(line.get("message")) for line in outcome.events)
