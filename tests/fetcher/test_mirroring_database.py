@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.postgres import postgres
 from support.registries import asking, list_shelf, mirroring, provided
 from support.swarms import seeding
@@ -11,6 +12,8 @@ from support.world import MIB, one_blob
 
 from samara.registry.home import Home
 from samara.registry.index import Index
+
+pytestmark = pytest.mark.long  # real parts that take their time: the longer suite
 
 SIZE = 8 * MIB
 

@@ -26,7 +26,7 @@ SIZE = 2 * MIB
 LIMIT = 240.0  # seconds for one driver
 
 # Windows has no fork; the code killed here is the same there
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL")
+pytestmark = [pytest.mark.skipif(sys.platform == "win32", reason="needs fork and SIGKILL"), pytest.mark.long]
 
 FETCH = [
     ["piece:2"], ["after-verify:1"], ["before-record:1"], ["after-record:1"],

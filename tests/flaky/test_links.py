@@ -48,6 +48,7 @@ def test_the_link_goes_down_for_a_while(make_links: MakeLinks, shelved: Shelf, h
 
 
 @pytest.mark.skipif(there_is_no_lab(), reason=NO_LAB)
+@pytest.mark.long
 def test_the_fetcher_gets_another_address(shelved: Shelf, home: Home) -> None:
     """Its connections are dead and nobody says so: they are made anew."""
     with LabLinks(1) as links, links.seeding(shelved.home) as seeder:

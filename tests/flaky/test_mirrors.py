@@ -243,6 +243,7 @@ def test_the_link_to_a_mirror_is_silent_for_a_while(home: Home, served: Served) 
         ends_well(pull, home, served.shelf, again=UNDER_WAY)
 
 
+@pytest.mark.long
 def test_a_connection_to_a_mirror_that_died_unheard_is_replaced(home: Home, served: Served) -> None:
     """The fetcher has another address now, or a router has forgotten: nobody says so, new connections are fine."""
     served.two.behave(GONE)

@@ -94,6 +94,7 @@ def test_with_a_silent_name_server_a_pull_still_gives_up(
     assert NAS in failed.message
 
 
+@pytest.mark.long
 def test_a_seeder_is_found_at_its_new_address(
     links: LabLinks, names: NameServer, shelved: Shelf, home: Home
 ) -> None:  # fmt: skip

@@ -45,6 +45,7 @@ def assert_done(told: dict[str, Any], published: Shelf) -> None:
 
 
 @mounts
+@pytest.mark.long
 def test_full_at_a_random_byte(tmp_path: Path, seed: int) -> None:
     shelved = one_blob(tmp_path / "shelf", SIZE)
     told = drive("full", tmp_path, shelved, seed)

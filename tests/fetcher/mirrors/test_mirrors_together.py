@@ -364,6 +364,7 @@ def test_a_server_without_ranges_is_used_when_the_others_are_dead(tmp_path: Path
 
 
 @pytest.mark.parametrize("where", ["before-the-head", "within-the-body"])
+@pytest.mark.long
 def test_closing_while_everything_hangs_takes_no_time(tmp_path: Path, wanted: Blob, where: str) -> None:
     hang: dict[str, Any] = {"silent": True} if where == "before-the-head" else {"stall_after": 1000}
     with (

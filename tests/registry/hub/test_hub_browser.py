@@ -14,6 +14,8 @@ from hub_kit import Hub, hub
 from node_kit import packages
 from playwright.sync_api import Browser, Page, sync_playwright
 
+pytestmark = pytest.mark.long  # real parts that take their time: the longer suite
+
 CHROMIUM = "/usr/bin/chromium"
 LIBRARY = "@huggingface/transformers/dist/transformers.min.js"
 

@@ -13,10 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from hub_kit import LIMIT, Asked, Client, Ended, Shop, hub, outside, shop
 from support.bad_links import BadLink, Manners
 from support.processes import Process, started
 from support.world import MIB, random_file
+
+pytestmark = pytest.mark.long  # real parts that take their time: the longer suite
 
 SIZE = 24 * MIB
 STALLS_AT = 16 * MIB

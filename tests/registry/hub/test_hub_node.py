@@ -10,6 +10,8 @@ import pytest
 from hub_kit import ODD_NAMES, Client, Hub, hub
 from node_kit import call, run
 
+pytestmark = pytest.mark.long  # real parts that take their time: the longer suite
+
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 from hub_kit import ORIGIN, Client, Recorder, answering, outside
 from support.registries import Provided, asking, provided, pulling_through, registry_home
 from support.swarms import lying, seeding
@@ -18,6 +19,8 @@ from support.world import MIB, PIECE, Shelf, flipped_copy, one_blob
 
 from samara.registry.service.service import Service
 from samara.registry.service.settings import Settings
+
+pytestmark = pytest.mark.long  # real parts that take their time: the longer suite
 
 SIZE = 8 * MIB
 

@@ -7,6 +7,8 @@ from axe_kit import axe_source
 from page_kit import Shown, watched
 from playwright.sync_api import Browser
 
+pytestmark = pytest.mark.long  # real parts that take their time: the longer suite
+
 RUN = """async () => {
   const found = await axe.run(document, {resultTypes: ['violations', 'incomplete']});
   const told = (kind) => found[kind].map((rule) => `${rule.id}: ${rule.nodes[0].html.slice(0, 160)}`);
