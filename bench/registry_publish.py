@@ -8,6 +8,7 @@ are real; only the bytes they describe don't exist, which no registry asks for. 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import tempfile
@@ -121,6 +122,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=folder) as home, Index.open(Home(Path(home))) as index:
             settings = Settings(origin="http://127.0.0.1:8642", rates=Rates(reads=0, publishes=0, announces=0))
             service = Service(home=Home(Path(home)), index=index, settings=settings)
+            gc.collect()
+            gc.freeze()  # as `samara serve` does
             with RunningServer(create_app(service)) as server, HttpClient(NetworkPolicy()) as client:
                 one = seconds_of(client, server.url, small)
                 many = seconds_of(client, server.url, large)

@@ -5,6 +5,7 @@ stopped in the other. What the options mean is `samara.cli.serve`'s business.
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -124,6 +125,8 @@ def serving(home: Home, plan: ServePlan, *, on_event: OnEvent) -> Iterator[Runni
         )  # fmt: skip
         log = stack.enter_context(RequestLog(plan.log))
         app = create_app(service, log=log.add)
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays: looking through it again and again would hold up every request
         yield stack.enter_context(RunningServer(app, plan.listen, sock=sock, limits=plan.limits))
 
 

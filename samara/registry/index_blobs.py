@@ -214,14 +214,16 @@ def _describe(session: Session, blob_id: int, file: ReleaseFile) -> None:
 
 
 def _add_blocks(session: Session, blobs: Sequence[tuple[int, Sequence[Block]]]) -> None:
-    # by the table and not by the class: of 16,384 blocks the ORM's bookkeeping would take longer than all else
-    session.connection().execute(
-        sa.insert(cast(sa.Table, BlockRow.__table__)),
-        [
-            {"blob_id": blob_id, "ordinal": b.index, "offset": b.offset, "size": b.size, "digest": b.digest}
-            for blob_id, blocks in blobs
-            for b in blocks
-        ],
+    rows = [(blob_id, b.index, b.offset, b.size, b.digest) for blob_id, blocks in blobs for b in blocks]
+    if not rows:
+        return
+    # by the driver itself: of 16,384 blocks SQLAlchemy's bookkeeping would take longer than all else
+    connection = session.connection()
+    mark = {"qmark": "?"}.get(connection.dialect.paramstyle, "%s")
+    values = ", ".join([mark] * 5)
+    connection.exec_driver_sql(
+        f'INSERT INTO blocks (blob_id, ordinal, "offset", size, digest) VALUES ({values})',  # noqa: S608
+        rows,
     )
 
 
