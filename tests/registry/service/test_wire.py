@@ -345,3 +345,13 @@ class TestStopping:
     def test_an_address_that_is_not_ours_is_said_so(self, host: str) -> None:
         with pytest.raises((UsageError, NetworkError)):
             listening_socket((host, 0)).close()
+
+
+def test_small_answers_do_not_wait_for_an_acknowledgement() -> None:
+    """Nagle's algorithm and delayed acknowledgements together cost 40 ms an answer on a connection that stays."""
+    with RunningServer(Application()) as server, raw(server) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.until(b"\r\n\r\n")
+        (connection,) = server.wire.open
+        sock = connection.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
