@@ -34,7 +34,6 @@ LAST_FLUSH = 3.0  # seconds a pull that ends early waits for its last bytes to b
 STOOD_STILL = 5.0  # seconds between two rounds of the loop after which the process was surely stopped in between
 NOTE_EVERY = 0.5  # seconds between two looks at who has given how much
 LOOK_EVERY = 0.1  # seconds to wait for peers in one round
-NOT_THERE = "HTTP 404"  # in the words of `samara.registry.http`
 LOOK_EVERY_WITH_MIRRORS = 0.02  # and when mirrors bring pieces, which don't wake the swarm's wait
 
 
@@ -127,7 +126,7 @@ class Fetching:
 
     def _reject(self, transfer: Transfer, rejected: MirrorRejected) -> None:
         origin = next((one for one in self._options.registries if rejected.url.startswith(f"{one}/v1/blobs/")), None)
-        if origin is not None and rejected.wrong is None and NOT_THERE in rejected.reason:
+        if origin is not None and rejected.absent:
             # it lists what its publisher proves; nobody promised that it has the bytes
             self._on_event(Note(message=f"{origin} doesn't have {transfer.file.path}"))
         else:

@@ -91,10 +91,13 @@ class Hears(Protocol):
         """A mirror must not be contacted."""
 
 
+_ABSENT = frozenset({404, 410})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MirrorRejected:
     """A mirror gave wrong bytes or failed. `banned`: it isn't asked for this blob again; else it rests for a while.
-    `is_news`: nothing of the kind was told before.
+    `is_news`: nothing of the kind was told before. `absent`: it said that it doesn't have the blob (HTTP 404, 410).
     """
 
     torrent: str
@@ -102,6 +105,7 @@ class MirrorRejected:
     reason: str
     banned: bool
     is_news: bool = True
+    absent: bool = False
     wrong: WrongPiece | None = None
 
 
@@ -424,6 +428,7 @@ class MirrorPool:
             reason=_reason(error, mirror.url),
             banned=mirror.score.is_banned,
             is_news=is_news,
+            absent=status in _ABSENT,
         )
 
     # -- giving out ----------------------------------------------------------------------------------------------
