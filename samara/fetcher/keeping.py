@@ -149,12 +149,12 @@ class Keeping:
             if self._kept.pop(b3, None) is not None:
                 self._file.write(self._kept)
 
-    def held(self) -> tuple[frozenset[str], int]:
-        """(blobs whose files are in the store, bytes of disk that whole and half ones take)."""
+    def held(self) -> tuple[frozenset[str], dict[str, int]]:
+        """(blobs whose files are in the store, bytes of disk that each takes, half ones too)."""
         with self._lock:
             facts = {b3: self._bytes_of(b3) for b3 in self._kept}
         whole = frozenset(b3 for b3 in facts if self._home.blob(b3_hex(b3)).exists())
-        return whole, sum(facts.values())
+        return whole, facts
 
     def tidy(self) -> None:
         """Forget what is gone, write down what was asked for, evict what the quota has no room for.

@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import random
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from samara.fetcher.coming import Coming, Stage
@@ -75,7 +75,7 @@ class _Scan:
     pending: tuple[Wanted, ...] = ()
     left_out: int = 0
     held: frozenset[str] = frozenset()
-    held_bytes: int = 0
+    held_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Mirroring:
@@ -144,7 +144,8 @@ class Mirroring:
             mirroring=self._rules.mirror,
             quota=self._keeping.quota,
             held=len(scan.held) + sum(blob.b3 not in scan.held for blob in came),
-            held_bytes=scan.held_bytes + sum(blob.size for blob in came if blob.b3 not in scan.held),
+            # of what came since, the scan may have counted the half that was here
+            held_bytes=sum({**scan.held_bytes, **{blob.b3: blob.size for blob in came}}.values()),
             published=scan.published,
             here=scan.here + len(came),
             pending=len(scan.pending) - len(came),
