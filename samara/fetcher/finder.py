@@ -8,13 +8,9 @@ Whoever had one thing is asked first for the next, and for the model's bytes aft
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import time
-from pathlib import Path
-
-from samara.registry.durable import TEMPORARY_PREFIX, io_errors
+from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
+from samara.registry.scratch import Scratch
 from samara.registry.trust.identity import infohash_of
 from samara.registry.trust.roots import RootChain, verify_root_chain
 from samara.registry.trust.sources import BundleSource
@@ -27,9 +23,6 @@ from samara.seeder.naming import Patience, fetch_root, fetch_small, find_catalog
 from samara.seeder.swarm import Swarm
 
 Endpoint = tuple[str, int]
-
-
-SWEPT_AFTER = 3600.0  # seconds after which a folder like ours was left by a process that was killed
 
 
 class SwarmFinder:
@@ -49,13 +42,12 @@ class SwarmFinder:
         self._on_event = on_event
         self._patience = patience or Patience()
         self._found: tuple[Endpoint, ...] = ()
-        with io_errors(home.root):
-            _sweep(home.root)
-            self._folder = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=home.root))
+        self._scratch = Scratch(home.root, TEMPORARY_PREFIX)
+        self._folder = self._scratch.path
 
     def close(self) -> None:
         """Remove the folder that things were fetched into."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     @property
     def peers(self) -> tuple[Endpoint, ...]:
@@ -106,9 +98,3 @@ class SwarmFinder:
 
     def _remember(self, peers: tuple[Endpoint, ...]) -> None:
         self._found = tuple(dict.fromkeys((*self._found, *peers)))
-
-
-def _sweep(root: Path) -> None:
-    for folder in root.glob(TEMPORARY_PREFIX + "*"):
-        if folder.is_dir() and folder.stat().st_mtime < time.time() - SWEPT_AFTER:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -18,7 +18,8 @@ from samara.registry.durable import TEMPORARY_PREFIX, io_error
 from samara.registry.holdings import HeldRelease, Holdings
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.sweep import is_partial_held, partial_touched, temporaries, touched
+from samara.registry.scratch import is_held
+from samara.registry.sweep import partial_touched, temporaries, touched
 from samara.registry.trust.known import KnownCatalogs
 from samara.schemas.catalog import CatalogEntry
 from samara.schemas.digests import b3_hex, b3_raw, b3_text
@@ -275,7 +276,7 @@ def _partials(home: Home) -> Iterator[PartialFact]:
                 path=str(folder),
                 bytes=tree_bytes(folder),
                 touched=partial_touched(folder),
-                is_held=is_partial_held(folder),
+                is_held=is_held(folder),
             )
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
+from samara.registry.scratch import LOCK, is_held, is_locked
 
 AGE = 3600.0  # seconds that a leftover must have rested
 _ASIDE = re.compile(re.escape(TEMPORARY_PREFIX) + r"(bundle-)?[0-9a-f]{16}\Z")
@@ -49,9 +50,9 @@ def temporaries(home: Home) -> Iterator[Path]:
     """Everything in the store that was made aside and that no lock protects, whatever its age."""
     for path in _entries(home.root):
         if path.name == _IMPORT:
-            if not _is_locked(home.root / IMPORT_LOCK):
+            if not is_locked(home.root / IMPORT_LOCK):
                 yield path
-        elif path.name.startswith(TEMPORARY_PREFIX):
+        elif path.name.startswith(TEMPORARY_PREFIX) and not is_held(path):
             yield path
     for room in (home.partials, home.blobs, home.models, home.root / "announced"):
         for base, folders, names in os.walk(room):
@@ -62,12 +63,12 @@ def temporaries(home: Home) -> Iterator[Path]:
 
 
 def touched(path: Path) -> float:
-    """The latest time (UTC epoch seconds) of a file, or of anything in a folder; of what is gone by now: never old."""
+    """The latest time (UTC epoch seconds) of a file, or of a folder and all but its lock in it; gone: never old."""
     try:
         found = path.lstat()
         latest = max(found.st_mtime, found.st_ctime) if stat.S_ISREG(found.st_mode) else found.st_mtime
         if stat.S_ISDIR(found.st_mode):
-            latest = max([latest, *(touched(inner) for inner in path.iterdir())])
+            latest = max([latest, *(touched(inner) for inner in path.iterdir() if inner.name != LOCK)])
     except OSError:
         return float("inf")
     return latest
@@ -80,11 +81,6 @@ def partial_touched(folder: Path) -> float:
     except OSError:
         return float("inf")
     return max([own, *(touched(path) for path in _entries(folder) if path.name != "lock")])
-
-
-def is_partial_held(folder: Path) -> bool:
-    """Whether a process has the lock of a transfer's folder."""
-    return _is_locked(folder / "lock")
 
 
 def _empty_partials(home: Home, now: float) -> Iterator[Path]:
@@ -118,22 +114,6 @@ def _remove_partial(folder: Path) -> bool:
         return _remove(aside)
     finally:
         lock.release()
-
-
-def _is_locked(lock_file: Path) -> bool:
-    from filelock import FileLock, Timeout
-
-    if not lock_file.exists():
-        return False
-    lock = FileLock(lock_file, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    except OSError:
-        return False  # the holder removed it just now
-    lock.release()
-    return False
 
 
 def _remove(path: Path) -> bool:

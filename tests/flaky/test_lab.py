@@ -141,12 +141,18 @@ def test_a_machine_moves(lab: Lab) -> None:
         socket.create_connection((old, 9), timeout=0.3)
 
 
+SLEEPS = ("sh", "-c", "echo in; exec sleep 600 >&-")  # says when it is in its namespace
+
+
 @needs_lab
 def test_nothing_is_left_of_a_lab(lab: Lab) -> None:
     with Lab("alone") as other:
         other.names_from("alone", "198.18.0.1")
         name = other["alone"].namespace
-        sleeper = subprocess.Popen([*other["alone"].wrap, "sleep", "600"])
+        sleeper = subprocess.Popen([*other["alone"].wrap, *SLEEPS], stdout=subprocess.PIPE)
+        assert sleeper.stdout is not None
+        with sleeper.stdout:
+            assert sleeper.stdout.readline() == b"in\n"
         assert name in namespaces()
         assert Path("/etc/netns", name).exists()
     assert sleeper.wait(LIMIT) == -signal.SIGKILL
@@ -159,7 +165,8 @@ KILLED = """
 import subprocess, sys
 from support.lab import Lab
 with Lab("one", "two") as lab:
-    sleeper = subprocess.Popen([*lab["one"].wrap, "sleep", "600"], stdout=subprocess.DEVNULL)
+    sleeper = subprocess.Popen([*lab["one"].wrap, *sys.argv[1:]], stdout=subprocess.PIPE)
+    sleeper.stdout.readline()
     print(lab["one"].namespace, sleeper.pid, flush=True)
     sys.stdin.read()
 """
@@ -168,7 +175,7 @@ with Lab("one", "two") as lab:
 @needs_lab
 def test_what_a_killed_test_left_is_swept(lab: Lab) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", KILLED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", KILLED, *SLEEPS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )  # fmt: skip
     assert child.stdin is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from catalog_kit import DAY, Edition, Machine, machine
 from trust_kit import NOW, Line, line_of
 
-from samara.registry.trust import workflow
 from samara.registry.trust.catalog_client import Accepted, Seen, _seen_bytes
 from samara.schemas.errors import DiskFullError, StoreError, TrustError
 
@@ -145,14 +143,3 @@ def test_a_full_disk_leaves_what_was_there(acme: Machine, line: Line, monkeypatc
     assert {file: (acme.folder / file).read_bytes() for file in FILES} == before
     acme.accept(Edition(line=line, root=3, timestamp=4, snapshot=4, targets=4).at())
     assert acme.version == 4
-
-
-def test_scratch_of_killed_processes_is_swept_by_its_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    old, young, other = (tmp_path / name for name in ("samara-trust-old", "samara-trust-young", "other"))
-    for folder in (old, young, other):
-        (folder / "root_history").mkdir(parents=True)
-    for folder in (old, other):
-        os.utime(folder, (1, 1))
-    workflow._sweep_scratch()
-    assert (old.exists(), young.exists(), other.exists()) == (False, True, True)

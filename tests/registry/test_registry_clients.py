@@ -231,14 +231,14 @@ def test_publish_can_push_at_once(tmp_path: Path, acme: Author) -> None:
 
 def test_a_registry_that_only_lists_is_no_mirror_to_complain_of(tmp_path: Path, acme: Author) -> None:
     """It has the names and not the bytes: a note, no warning, and the bytes come from who seeds."""
-    with (
-        empty_registry(tmp_path / "registry") as (_, url),
-        seed_process(acme.home, "--no-discovery", "--no-registry") as seeder,
-    ):
+    alone = ("--no-discovery", "--listen", "127.0.0.1:0")
+    with empty_registry(tmp_path / "registry") as (_, url):
         push(acme.home, acme.publisher, url)
         home = trusting(tmp_path / "reader", acme.identity)
-        peer = ("--peer", seeder.text, "--no-discovery", "--listen", "127.0.0.1:0", "--give-up-after", "60")
-        outcome = run(home, "pull", "acme/blob:v1", "--registry", url, *peer)
+        nobody = run(home, "pull", "acme/blob:v1", "--registry", url, *alone, "--give-up-after", "3")
+        assert nobody.status == 4, nobody.stderr
+        assert any("doesn't have blob.bin" in str(line.get("message")) for line in nobody.events)
+        with seed_process(acme.home, "--no-discovery", "--no-registry") as seeder:
+            outcome = run(home, "pull", "acme/blob:v1", "--registry", url, *alone, "--peer", seeder.text)
         assert outcome.status == 0, outcome.stderr
         assert outcome.result["rejected"] == []
-        assert any("doesn't have blob.bin" in str(line.get("message")) for line in outcome.events)

@@ -6,23 +6,19 @@ Knows neither pins nor files of this machine: what is trusted comes in as values
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from samara.registry.scratch import Scratch
 from samara.registry.trust.sources import MetadataSource
 from samara.registry.trust.updater import run_updater
 from samara.schemas.errors import SamaraError
 from samara.schemas.metadata_bundle import MetadataBundle
 
 SCRATCH_PREFIX = "samara-trust-"
-SCRATCH_SECONDS = 3600.0  # after that a scratch folder was left by a process that was killed
 ONLINE_ROLES: Final = ("timestamp", "snapshot", "targets")
 
 
@@ -37,11 +33,9 @@ def run_workflow(
     """What `source` has, proven as of `now` against all that is trusted: `roots` (version 1 first) and `before`.
 
     If it fails, `on_roots` first hears of every root that was proven: a rotation counts whatever is wrong with the rest
-    (TUF §5.3.8). Raises what `run_updater` raises.
+    (TUF §5.3.8). Raises what `run_updater` raises, StoreError or DiskFullError.
     """
-    _sweep_scratch()
-    with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, ignore_cleanup_errors=True) as scratch:
-        folder = Path(scratch)
+    with Scratch(Path(tempfile.gettempdir()), SCRATCH_PREFIX) as folder:
         history = folder / "root_history"
         history.mkdir()
         for number, root in enumerate(roots, start=1):
@@ -58,16 +52,6 @@ def run_workflow(
             roots=tuple(_roots_in(history)),
             **{role: (folder / f"{role}.json").read_bytes() for role in ONLINE_ROLES},
         )
-
-
-def _sweep_scratch() -> None:
-    """Remove scratch folders of processes that were killed."""
-    with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
-        for entry in entries:
-            if entry.name.startswith(SCRATCH_PREFIX) and entry.is_dir(follow_symlinks=False):
-                with contextlib.suppress(OSError):
-                    if entry.stat(follow_symlinks=False).st_mtime < time.time() - SCRATCH_SECONDS:
-                        shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _roots_in(history: Path) -> Iterator[bytes]:
