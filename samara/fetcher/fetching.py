@@ -14,7 +14,8 @@ from pathlib import Path
 from samara.fetcher.carrier import Carrier
 from samara.fetcher.control import Control
 from samara.fetcher.later import LaterIndex
-from samara.fetcher.mirrors.pool import MirrorPool, MirrorRejected
+from samara.fetcher.mirrors.pool import MirrorPool
+from samara.fetcher.mirrors.verdicts import MirrorRejected
 from samara.fetcher.options import PullOptions
 from samara.fetcher.partial import Partial
 from samara.fetcher.plan import require_sources

@@ -23,7 +23,8 @@ from typing import Any
 from samara.fetcher.blocks import BadBlock, BlockChecker, whole_digest
 from samara.fetcher.carrier import Carrier
 from samara.fetcher.mirrors.piece import PieceProof
-from samara.fetcher.mirrors.pool import MirrorPool, MirrorRejected
+from samara.fetcher.mirrors.pool import MirrorPool
+from samara.fetcher.mirrors.verdicts import MirrorRejected
 from samara.fetcher.partial import Claims, Partial, recover
 from samara.fetcher.reuse import straddling_leaves
 from samara.fetcher.sources import SourceLedger

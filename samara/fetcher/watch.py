@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from samara.fetcher.carrier import Carrier
-from samara.fetcher.mirrors.pool import MirrorRejected
+from samara.fetcher.mirrors.verdicts import MirrorRejected
 from samara.fetcher.plan import has_stalled
 from samara.fetcher.transfer import State, Transfer
 from samara.schemas.endpoints import format_endpoint

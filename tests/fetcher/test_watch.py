@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from samara.fetcher.mirrors.pool import MirrorRejected
+from samara.fetcher.mirrors.verdicts import MirrorRejected
 from samara.fetcher.sources import SourceLedger
 from samara.fetcher.transfer import State, Transfer
 from samara.fetcher.watch import RETELL_EVERY, SILENT_FOR, UTP_AFTER, Watch

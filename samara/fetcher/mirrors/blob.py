@@ -1,4 +1,7 @@
-"""One blob's side of the pool: its mirrors, its board, and what broken connections left of pieces. Pure."""
+"""One blob's side of the pool: its mirrors, its board, its tasks, and what broken connections left of pieces. Pure.
+
+Begins and ends no connection: the pool does, and says so here.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 from samara.fetcher.mirrors.board import PieceBoard, PieceState
 from samara.fetcher.mirrors.piece import PieceProof
-from samara.fetcher.mirrors.worker import Fragment
+from samara.fetcher.mirrors.worker import Fragment, Task
 from samara.fetcher.scores import Score
 from samara.registry.http.urls import parse_url
 from samara.schemas.errors import UsageError
@@ -32,9 +35,9 @@ class Mirror:
 class BlobState:
     """What the pool knows of one blob. One that begins anew keeps its mirrors' scores, and what came is still counted.
 
-    `mixed`: pieces that came wrong from several sources, which one source alone must bring. `received`: bytes of tasks
-    that have ended. `swarm_*`: how many peers bring it, and how fast. `starved_at`: since when nothing is missing but
-    what peers are at.
+    `tasks`: those that stand, which is until they end or are let go. `mixed`: pieces that came wrong from several
+    sources, which one source alone must bring. `received`: bytes of tasks that have ended. `swarm_*`: how many peers
+    bring it, and how fast. `starved_at`: since when nothing is missing but what peers are at.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class BlobState:
         self.board = PieceBoard(proof.count, have, first=first, in_order=in_order)
         self.mirrors: dict[str, Mirror] = {url: known.get(url) or _mirror(url) for url in dict.fromkeys(urls)}
         self.fragments: dict[int, Fragment] = {}
+        self.tasks: list[Task] = [] if before is None else before.tasks
         self.mixed: set[int] = set()
         self.received: int = 0 if before is None else before.received
         self.swarm_rate = 0.0
@@ -130,6 +134,40 @@ class BlobState:
         pieces = [piece for piece in sorted(self._for_peers) if self.board.state(piece) is PieceState.MISSING]
         self._for_peers.clear()
         return pieces
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def others(self, task: Task) -> frozenset[int]:
+        """The pieces that other connections are at."""
+        return frozenset(piece for other in self.tasks if other is not task for piece in other.left)
+
+    def cut(self, task: Task, stop: int) -> list[int]:
+        """Others may have a task's pieces from `stop` on. Gives those that are missing now."""
+        before, task.stop = task.stop, stop
+        return self.give_back(range(stop, before), self.others(task))
+
+    def let_go(self, task: Task) -> None:
+        """A task that stood was told to end: others may have its pieces at once, however long that takes."""
+        task.let_go = True
+        self.ended(task)
+        self.give_back(task.left, self.others(task))
+
+    def ended(self, task: Task) -> None:
+        """Its connection is done with it."""
+        self.tasks = [other for other in self.tasks if other is not task]
+
+    def shorten(self) -> list[Task]:
+        """What others have brought meanwhile need not come again. Gives the tasks that have nothing left to bring."""
+        done = []
+        for task in self.tasks:
+            stop = task.stop
+            while stop > task.piece and self.board.state(stop - 1) in (PieceState.HAD, PieceState.HANDED_OVER):
+                stop -= 1
+            if stop < task.stop:
+                task.stop = stop
+                if stop <= task.piece:
+                    done.append(task)
+        return done
 
     # -- beginnings of pieces ------------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from samara.fetcher.mirrors.direct import Direct
 from samara.fetcher.mirrors.piece import PieceProof
-from samara.fetcher.mirrors.pool import MirrorPool, MirrorRejected
+from samara.fetcher.mirrors.pool import MirrorPool
+from samara.fetcher.mirrors.verdicts import MirrorRejected
 from samara.registry.http import HttpClient, Proxies
 from samara.schemas.bittorrent import parse_blob_torrent
 from samara.schemas.layouts import fixed_blocks
@@ -272,13 +273,21 @@ class Ears:
 class Rig:
     """The pool, `Direct` and a file. Use as a context; `run` is the loop that a pull has."""
 
-    def __init__(self, folder: Path, wanted: Blob, *, stall_timeout: float = 5.0, only_public: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        wanted: Blob,
+        *,
+        stall_timeout: float = 5.0,
+        only_public: bool = False,
+        pace: Callable[[int], float] = lambda _n: 0.0,
+    ) -> None:
         self.blob = wanted
         self.path = folder / "fetched"
         self.path.touch()
         self.ears = Ears()
         self.client = HttpClient(NetworkPolicy(private=not only_public), proxies=Proxies())
-        self.pool = MirrorPool(lambda: self.client, hears=self.ears, stall_timeout=stall_timeout, seed=1)
+        self.pool = MirrorPool(lambda: self.client, hears=self.ears, pace=pace, stall_timeout=stall_timeout, seed=1)
         self.direct = Direct(self.pool.wait)
         self.rejected: list[MirrorRejected] = []
         self.have: set[int] = set()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from mirror_kit import MIB, PIECE, Asked, Blob, Manners, Rig, blob, serving
 
-from samara.fetcher.mirrors import pool as pool_module
-from samara.fetcher.mirrors import spans
+from samara.fetcher.mirrors import crew, spans
 from samara.fetcher.mirrors.direct import Direct
+from samara.fetcher.mirrors.handing_out import PER_HOST
 
 CHUNK = 64 << 10  # bytes that a server may have sent which nobody took: its buffer, and what TCP holds
 SIZE = 8 * MIB
@@ -86,8 +86,8 @@ def test_no_host_gets_more_connections_than_is_polite(tmp_path: Path) -> None:
     with serving(wanted.data, rate=1.5e6) as one, Rig(tmp_path, wanted) as rig:
         rig.add(one.url, one.url + "?again")  # two URLs of one host count as one host
         rig.run()
-        assert one.most_at_once == pool_module.PER_HOST
-        assert one.connections <= pool_module.PER_HOST + 2, "connections are kept and used again"
+        assert one.most_at_once == PER_HOST
+        assert one.connections <= PER_HOST + 2, "connections are kept and used again"
 
 
 def test_there_are_not_more_connections_than_are_of_use(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_there_are_not_more_connections_than_are_of_use(tmp_path: Path) -> None:
     ):
         rig.add(one.url, other.url, third.url)
         rig.run()
-        assert len(rig.pool._workers) == pool_module.AT_ONCE
+        assert len(rig.pool._crew) == crew.AT_ONCE
         for source in (one, other, third):
             assert source.connections <= source.most_at_once + 2, "connections are kept and used again"
 
@@ -226,7 +226,7 @@ def test_an_absent_object_is_told_once_and_the_other_mirror_gives_it(tmp_path: P
     with serving(wanted.data, status=404) as absent, serving(wanted.data) as well, Rig(tmp_path, wanted) as rig:
         rig.add(absent.url, well.url)
         rig.run()
-        assert len(absent.asked) <= pool_module.PER_HOST
+        assert len(absent.asked) <= PER_HOST
         assert well.sent == SIZE
     news = [one for one in rig.rejected if one.is_news]
     assert [(one.url, one.reason) for one in news] == [(absent.url, "answered HTTP 404 (Not Found)")]
@@ -331,7 +331,7 @@ def test_a_server_without_ranges_beside_others_is_left_alone(tmp_path: Path, wan
         rig.run()
         assert rig.received <= SIZE + 2 * PIECE
         # it may have been asked for its beginning by chance, which it can give like anybody else
-        assert len(stubborn.asked) <= pool_module.PER_HOST
+        assert len(stubborn.asked) <= PER_HOST
 
 
 def test_a_server_without_ranges_is_not_read_while_another_only_rests(tmp_path: Path, wanted: Blob) -> None:
@@ -374,7 +374,7 @@ def test_closing_while_everything_hangs_takes_no_time(tmp_path: Path, wanted: Bl
         Rig(tmp_path, wanted, stall_timeout=600.0) as rig,
     ):
         rig.add(one.url, other.url, third.url)
-        rig.until(lambda: one.at_once + other.at_once + third.at_once == pool_module.AT_ONCE)
+        rig.until(lambda: one.at_once + other.at_once + third.at_once == crew.AT_ONCE)
         before = time.monotonic()
         rig.pool.close()
         assert time.monotonic() - before < 5.0
@@ -386,18 +386,18 @@ def test_closing_while_everything_hangs_takes_no_time(tmp_path: Path, wanted: Bl
 
 def test_a_writer_that_stands_still_stops_the_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nobody writes piles up in memory, up to a bound; then nothing more is read."""
-    monkeypatch.setattr(pool_module, "WAITING", 3 * MIB)
+    monkeypatch.setattr(crew, "WAITING", 3 * MIB)
     wanted = blob(tmp_path, 40 * MIB)
     with serving(wanted.data) as one, serving(wanted.data) as other, Rig(tmp_path, wanted) as rig:
         rig.add(one.url, other.url)
         rig.step()
-        bound = pool_module.WAITING + 2 * pool_module.PER_HOST * 2 * PIECE
+        bound = crew.WAITING + 2 * PER_HOST * 2 * PIECE
         before, still = -1, 0
         while still < 20:  # nobody calls tick: until nothing has come for a second
             threading.Event().wait(0.05)  # there is no event for nothing happening
             still = still + 1 if rig.received == before else 0
             before = rig.received
-        assert pool_module.WAITING // 2 < rig.received <= bound
+        assert crew.WAITING // 2 < rig.received <= bound
         rig.run()
         assert rig.received <= len(wanted.data) + 8 * PIECE
 
@@ -409,8 +409,7 @@ def test_a_mistake_in_a_worker_is_heard_and_not_waited_for(tmp_path: Path, wante
     def mistaken(_n: int) -> float:
         raise Mistaken
 
-    with serving(wanted.data) as one, Rig(tmp_path, wanted) as rig:
-        rig.pool._pace = mistaken
+    with serving(wanted.data) as one, Rig(tmp_path, wanted, pace=mistaken) as rig:
         rig.add(one.url)
         with pytest.raises(Mistaken):
             rig.run(limit=20.0)
