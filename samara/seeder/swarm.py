@@ -1,7 +1,7 @@
 """One libtorrent session behind a small interface: torrents in, frozen events out.
 
-With its parts (`swarm_dht`, `swarm_small`, `swarm_trackers`) the only file that knows libtorrent's sessions, handles
-and alerts. It decides nothing about models: what to fetch, what to trust and when to stop is `samara.fetcher`'s and
+With its parts (the files `swarm_…` beside it) the only one that knows libtorrent's sessions, handles and alerts. It
+decides nothing about models: what to fetch, what to trust and when to stop is `samara.fetcher`'s and
 `samara.seeder.seed`'s business. Not thread-safe: one thread calls it, other threads get the events which that thread
 hands on.
 
@@ -13,8 +13,6 @@ What libtorrent says and what it means (each of these was seen to bite):
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,57 +24,20 @@ import libtorrent as lt
 from samara.registry.trust.beacons import public_of_seed
 from samara.schemas.bittorrent import MAX_SMALL_FILE
 from samara.schemas.endpoints import format_endpoint, parse_endpoint
-from samara.schemas.errors import MalformedError, NetworkError, UsageError
-from samara.schemas.networks import Network, NetworkPolicy
-from samara.schemas.pull_record import Found
-from samara.seeder import swarm_trackers
+from samara.schemas.errors import MalformedError, UsageError
+from samara.schemas.networks import NetworkPolicy
 from samara.seeder.name_lookups import NameLookups, addresses
-from samara.seeder.swarm_dht import Dht, dht_settings, listen_for, resolve_nodes
-from samara.seeder.swarm_events import (
-    BlockReceived,
-    DiskFailed,
-    Downloading,
-    EventsLost,
-    Finished,
-    Flushed,
-    ListenFailed,
-    ListeningOn,
-    PeerBanned,
-    PeerLost,
-    PeerMet,
-    PieceFailed,
-    PieceFinished,
-    SourceBytes,
-    SwarmEvent,
-    TorrentStatus,
-)
+from samara.seeder.swarm_alerts import source_bytes, torrent_of, translate
+from samara.seeder.swarm_dht import Dht, listen_for, resolve_nodes
+from samara.seeder.swarm_events import EventsLost, SourceBytes, SwarmEvent, TorrentStatus
+from samara.seeder.swarm_filter import block, cap_local_peers_too, keep_within, unblock
+from samara.seeder.swarm_listening import Listening
 from samara.seeder.swarm_options import SwarmOptions
-from samara.seeder.swarm_small import SETTINGS as SMALL_FILE_SETTINGS
+from samara.seeder.swarm_settings import alerts_of, blob_parameters, session_parameters, small_parameters
 from samara.seeder.swarm_small import SmallFetches, Wanted
 from samara.seeder.swarm_trackers import with_trackers
-from samara.seeder.torrent import small_torrent_info, torrent_info
 
-_USER_AGENT = "samara"
-_ALERTS = (
-    lt.alert_category.error
-    | lt.alert_category.status
-    | lt.alert_category.storage
-    | lt.alert_category.peer
-    | lt.alert_category.connect
-    | lt.alert_category.dht_operation
-    | lt.alert_category.piece_progress
-)
-
-_DHT_ALERTS = frozenset({"session_stats_alert", "dht_mutable_item_alert", "dht_put_alert"})
-
-_FOUND: tuple[tuple[int, Found], ...] = (
-    (lt.peer_info.tracker, "tracker"),
-    (lt.peer_info.dht, "dht"),
-    (lt.peer_info.pex, "exchange"),
-    (lt.peer_info.lsd, "lan"),
-)
 _WRITTEN = 3  # block_info::finished, which the binding has no name for
-_BLOCKED = 1  # in libtorrent's address filter
 _USUAL, _TOP = 4, 7  # libtorrent's priorities of pieces
 
 HURRIED = 64  # pieces in a hurry at once: libtorrent looks at each of them again and again
@@ -91,41 +52,9 @@ class Swarm:
     """
 
     def __init__(self, options: SwarmOptions) -> None:
-        profile = options.profile
-        alerts = _ALERTS | lt.alert_category.block_progress if options.count_blocks else _ALERTS
         nodes = resolve_nodes(options.dht_nodes, addresses)
         self._listen = ",".join(listen_for(options.listen, nodes))
-        parameters = lt.session_params()
-        settings: Any = {
-            "alert_queue_size": 20_000, **profile.settings, **SMALL_FILE_SETTINGS, **swarm_trackers.SETTINGS
-        }  # fmt: skip
-        settings.update(dht_settings(nodes, enabled=options.dht))
-        settings["dht_read_only"] = options.dht_read_only
-        settings.update(
-            {
-                "alert_mask": alerts,
-                "allow_multiple_connections_per_ip": True,  # a whole lab may sit behind one address
-                "close_redundant_connections": False,
-                "connection_speed": 100,
-                "download_rate_limit": options.download_limit,
-                "enable_lsd": options.lan,
-                "enable_natpmp": options.port_mapping,
-                "enable_upnp": options.port_mapping,
-                "handshake_timeout": 10,
-                "listen_interfaces": self._listen,
-                "listen_system_port_fallback": False,  # a taken port is an error, not a reason to take another
-                "max_retry_port_bind": 0,
-                "min_reconnect_time": 2,
-                "peer_connect_timeout": 7,
-                "unchoke_slots_limit": -1,
-                "upload_rate_limit": options.upload_limit,
-                "user_agent": _USER_AGENT,
-            }
-        )
-        parameters.settings = settings
-        if profile.posix_disk:
-            parameters.disk_io_constructor = "posix_disk_io_constructor"
-        self._session: Any = lt.session(parameters)
+        self._session: Any = lt.session(session_parameters(options, listen=self._listen, dht_nodes=nodes))
         self._chosen = frozenset(text for text in options.listen if parse_endpoint(text)[1] != 0)
         self._handles: dict[str, Any] = {}
         self._first: dict[str, range] = {}
@@ -135,12 +64,12 @@ class Swarm:
         self.finds_peers = options.dht or options.lan
         self._trackers = options.trackers
         self._small = SmallFetches(self.peers)
-        self._dht = Dht(self._session, nodes, enabled=options.dht, alerts=alerts)
+        self._dht = Dht(self._session, nodes, enabled=options.dht, alerts=alerts_of(options))
         self._networks = NetworkPolicy(only=options.networks)
         if options.networks:
-            self._keep_within(options.networks)
+            keep_within(self._session, options.networks)
         if options.upload_limit or options.download_limit:
-            self._cap_local_peers_too()
+            cap_local_peers_too(self._session)
 
     def __enter__(self) -> Swarm:
         return self
@@ -164,7 +93,7 @@ class Swarm:
         With `check_first` each piece is hashed before it is first given (libtorrent's seed mode), which costs as much
         processor time as giving it; without, the file must have been verified lately.
         """
-        parameters = _parameters(torrent, path.parent, path.name)
+        parameters = blob_parameters(torrent, path)
         # else libtorrent would mend the file from other peers, in place, as soon as it finds a piece wrong
         parameters.flags |= lt.torrent_flags.upload_mode
         if check_first:
@@ -188,7 +117,7 @@ class Swarm:
 
         It asks nobody until `begin`, which belongs to its Downloading event.
         """
-        parameters = _parameters(torrent, path.parent, path.name)
+        parameters = blob_parameters(torrent, path)
         parameters.flags |= lt.torrent_flags.paused
         if in_order:
             parameters.flags |= lt.torrent_flags.sequential_download
@@ -256,7 +185,7 @@ class Swarm:
         wanted = {"upload_rate_limit": up, "download_rate_limit": down}
         self._session.apply_settings({name: rate for name, rate in wanted.items() if rate is not None})
         if up or down:
-            self._cap_local_peers_too()
+            cap_local_peers_too(self._session)
 
     def add_small_seed(self, torrent: bytes, path: Path) -> str:
         """Give the small file at `path`, of `schemas.bittorrent.small_torrent`. Returns its v2 infohash.
@@ -264,7 +193,7 @@ class Swarm:
         Its bytes are hashed before they are first given; if they aren't those of the torrent, that is told by
         PieceFailed or Downloading. Of a foreign .torrent nothing but the info dict is used. Raises MalformedError.
         """
-        parameters = _small_parameters(torrent, path.parent, path.name)
+        parameters = small_parameters(torrent, path)
         parameters.flags |= lt.torrent_flags.upload_mode | lt.torrent_flags.seed_mode
         return self._add(parameters, ())
 
@@ -340,6 +269,12 @@ class Swarm:
                 self._handles[name].connect_peer(address)
         return lost
 
+    def _connect_to_names(self) -> None:
+        for endpoint in self._names.answered():
+            torrents = self._waiting_for_names.pop(endpoint, set())
+            for name in torrents.intersection(self._handles):
+                self.connect(name, [endpoint])
+
     def listen_anew(self) -> None:
         """On other ports, unless a port was chosen: who still has our dead connection refuses the same address and port
         as a second one.
@@ -348,17 +283,13 @@ class Swarm:
             self._session.apply_settings({"listen_interfaces": ""})
             self._session.apply_settings({"listen_interfaces": self._listen})
 
+    def ban(self, address: str) -> None:
+        """Talk no more to an address: where several connections from one are allowed libtorrent bans one port alone."""
+        block(self._session, address)
+
     def forgive(self, address: str) -> None:
         """Talk to a banned address again."""
-        blocked = self._session.get_ip_filter()
-        blocked.add_rule(address, address, 0)
-        self._session.set_ip_filter(blocked)
-
-    def _connect_to_names(self) -> None:
-        for endpoint in self._names.answered():
-            torrents = self._waiting_for_names.pop(endpoint, set())
-            for name in torrents.intersection(self._handles):
-                self.connect(name, [endpoint])
+        unblock(self._session, address)
 
     def peers(self, name: str) -> tuple[tuple[str, int], ...]:
         """The peers (host, port) a torrent is connected to, as far as they can be called: to ask them for another."""
@@ -369,12 +300,6 @@ class Swarm:
             if peer.connection_type == lt.peer_info.standard_bittorrent and peer.flags & outgoing
             if not peer.flags & not_yet
         )
-
-    def ban(self, address: str) -> None:
-        """Talk no more to an address: where several connections from one are allowed libtorrent bans one port alone."""
-        blocked = self._session.get_ip_filter()
-        blocked.add_rule(address, address, _BLOCKED)
-        self._session.set_ip_filter(blocked)
 
     def look_for_peers(self, name: str) -> None:
         """Ask the DHT for a small file's peers once more."""
@@ -431,26 +356,12 @@ class Swarm:
     def wait_listening(self, timeout: float) -> tuple[str, ...]:
         """The endpoints listened on. Raises NetworkError when there is none, or one whose port was chosen can't be."""
         deadline = time.monotonic() + timeout
-        failed: ListenFailed | None = None
-        found: list[str] = []
-        undecided = set(self._chosen)
-        while time.monotonic() < deadline and (undecided or not found):
+        listening = Listening(self._chosen)
+        while time.monotonic() < deadline and not listening.is_settled:
             for happened in self.poll(0.2):
-                if isinstance(happened, ListeningOn):
-                    found.append(happened.endpoint)
-                    undecided = {chosen for chosen in undecided if not _is_at(happened.endpoint, chosen)}
-                elif isinstance(happened, ListenFailed):
-                    failed = happened if failed is None or happened.was_chosen else failed
-            if failed is not None and (failed.was_chosen or not found):
-                raise failed.as_error()
-        if undecided:
-            raise NetworkError(
-                f"can't listen on {', '.join(sorted(undecided))}: no address of this machine",
-                next_step="choose another --listen address",
-            )
-        if not found:
-            raise NetworkError("can't listen: the session reported no address", next_step="check --listen")
-        return tuple(dict.fromkeys(found))
+                listening.hear(happened)
+            listening.require_no_failure()
+        return listening.endpoints()
 
     @property
     def has_peers(self) -> bool:
@@ -477,12 +388,7 @@ class Swarm:
     def sources(self, name: str) -> tuple[SourceBytes, ...]:
         """Who has given and taken how much, of the connections that are open now."""
         return tuple(
-            SourceBytes(
-                source=format_endpoint(peer.ip),
-                found=_found(peer),
-                downloaded=peer.total_download,
-                uploaded=peer.total_upload,
-            )
+            source_bytes(peer)
             for peer in self._handles[name].get_peer_info()
             if peer.connection_type == lt.peer_info.standard_bittorrent
         )
@@ -497,123 +403,22 @@ class Swarm:
             raise MalformedError(f"libtorrent refuses torrent {name} ({error})") from None
         return name
 
-    def _cap_local_peers_too(self) -> None:
-        # by default libtorrent exempts loopback and LAN from its caps: put every address into the global peer class
-        everyone = lt.ip_filter()
-        everyone.add_rule("0.0.0.0", "255.255.255.255", 1 << self._session.global_peer_class_id)  # noqa: S104
-        everyone.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1 << self._session.global_peer_class_id)
-        self._session.set_peer_class_filter(everyone)
-
-    def _keep_within(self, networks: Iterable[Network]) -> None:
-        allowed = lt.ip_filter()
-        allowed.add_rule("0.0.0.0", "255.255.255.255", _BLOCKED)  # noqa: S104
-        allowed.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", _BLOCKED)
-        for network in networks:
-            allowed.add_rule(str(network.network_address), str(network.broadcast_address), 0)
-        self._session.set_ip_filter(allowed)
-
     def _translate(self, alert: Any) -> Iterator[SwarmEvent]:
-        kind = type(alert).__name__
-        name = _name(alert)
+        kind, name = type(alert).__name__, torrent_of(alert)
         small = self._small.translate(name, kind, alert)
         if small is not None:
             yield from small
             return
-        if kind in _DHT_ALERTS:
-            yield from self._dht.translate(kind, alert)
-        elif (found := self._dht.peers_found(kind, alert)) is not None:
-            self._small.meet(*found)
-        elif kind == "piece_finished_alert":
-            yield PieceFinished(torrent=name, piece=int(alert.piece_index))
-        elif kind == "cache_flushed_alert":
-            yield Flushed(torrent=name)
-        elif kind == "state_changed_alert":
-            if name in self._handles:  # its file has been looked at: only from now on it is announced
-                self._dht.announce(name, self._handles[name])
-            if alert.state == lt.torrent_status.states.downloading:
-                yield Downloading(torrent=name)
-        elif kind == "torrent_finished_alert":
-            yield Finished(torrent=name)
-        elif kind == "hash_failed_alert":
-            yield PieceFailed(torrent=name, piece=int(alert.piece_index))
+        if kind == "state_changed_alert" and name in self._handles:
+            self._dht.announce(name, self._handles[name])  # its file has been looked at: only from now on
         elif kind == "peer_ban_alert":
-            yield self._banned(name, alert.endpoint)
-        elif kind == "peer_connect_alert":
-            yield PeerMet(torrent=name, endpoint=format_endpoint(alert.endpoint))
-        elif kind == "block_finished_alert":
-            if alert.endpoint[1] != 0:  # else we added it ourselves
-                yield BlockReceived(
-                    torrent=name, endpoint=format_endpoint(alert.endpoint), piece=int(alert.piece_index)
-                )
-        elif kind in {"peer_disconnected_alert", "peer_error_alert"}:
-            reason = str(alert.error.message())
-            yield PeerLost(torrent=name, endpoint=format_endpoint(alert.endpoint), reason=reason)
-        elif kind in {"file_error_alert", "torrent_error_alert"}:
-            yield DiskFailed(torrent=name, errno=_errno(alert.error), message=str(alert.error.message()))
-        elif kind == "alerts_dropped_alert":
-            yield EventsLost()
-            yield from self._small.look_again()
-        elif (failed := swarm_trackers.translate(name, kind, alert)) is not None:
-            yield from failed
-        elif kind == "listen_succeeded_alert":
-            if "tcp" in str(alert.socket_type).lower():
-                yield ListeningOn(endpoint=format_endpoint((str(alert.address), int(alert.port))))
-        elif kind == "listen_failed_alert":
-            endpoint = format_endpoint((str(alert.address), int(alert.port)))
-            yield ListenFailed(endpoint=endpoint, message=str(alert.error.message()))
-
-    def _banned(self, torrent: str, endpoint: tuple[str, int]) -> SwarmEvent:
-        self.ban(endpoint[0])
-        return PeerBanned(torrent=torrent, endpoint=format_endpoint(endpoint))
-
-
-def _parameters(torrent: bytes, folder: Path, file_name: str) -> Any:
-    return _parameters_of(torrent_info(torrent), folder, file_name)
-
-
-def _small_parameters(torrent: bytes, folder: Path, file_name: str) -> Any:
-    return _parameters_of(small_torrent_info(torrent), folder, file_name)
-
-
-def _parameters_of(info: lt.torrent_info, folder: Path, file_name: str) -> Any:
-    parameters = lt.add_torrent_params()
-    parameters.ti = info
-    parameters.save_path = os.fspath(folder)
-    parameters.renamed_files = {0: file_name}
-    parameters.storage_mode = lt.storage_mode_t.storage_mode_sparse
-    # auto-managed torrents are queued and paused by libtorrent's own policy; ours run when we say so
-    parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
-    parameters.flags |= lt.torrent_flags.override_trackers | lt.torrent_flags.override_web_seeds
-    return parameters
-
-
-def _is_at(endpoint: str, chosen: str) -> bool:
-    """Whether an endpoint of the session's is what `chosen` asked for: an address, all of them, or an interface."""
-    (host, port), (chosen_host, chosen_port) = parse_endpoint(endpoint), parse_endpoint(chosen)
-    try:
-        address = ipaddress.ip_address(chosen_host)
-    except ValueError:
-        return port == chosen_port
-    return port == chosen_port and (address.is_unspecified or address == ipaddress.ip_address(host))
-
-
-def _found(peer: Any) -> frozenset[Found]:
-    if not peer.flags & lt.peer_info.local_connection:
-        return frozenset({"incoming"})
-    return frozenset(how for flag, how in _FOUND if peer.source & flag)
-
-
-def _errno(error: Any) -> int:
-    # other categories number their errors too, from 1 on
-    return int(error.value()) if error.category().name() in {"system", "generic"} else 0
-
-
-def _name(alert: Any) -> str:
-    handle = getattr(alert, "handle", None)
-    if handle is None:
-        return ""
-    try:
-        hashes = handle.info_hashes()
-        return str(hashes.v2) if hashes.has_v2() else ""
-    except RuntimeError:  # the torrent was removed while its last alerts were on their way
-        return ""
+            self.ban(alert.endpoint[0])
+        happened = translate(name, kind, alert)
+        if happened is not None:
+            yield happened
+            if isinstance(happened, EventsLost):
+                yield from self._small.look_again()
+            return
+        yield from self._dht.translate(kind, alert)
+        if (found := self._dht.peers_found(kind, alert)) is not None:
+            self._small.meet(*found)

@@ -9,11 +9,11 @@ Small files (catalogs, manifests) aren't announced: registries' trackers list bl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
-from samara.seeder.swarm_events import SwarmEvent, TrackerFailed
+from samara.seeder.swarm_events import TrackerFailed
 
 SETTINGS = MappingProxyType(
     {
@@ -35,10 +35,8 @@ def with_trackers(parameters: Any, trackers: Sequence[str]) -> Any:
     return parameters
 
 
-def translate(name: str, kind: str, alert: Any) -> Iterator[SwarmEvent] | None:
-    """The events of an alert about a tracker; None for another alert."""
-    if kind != "tracker_error_alert":
-        return None
+def failed(name: str, alert: Any) -> TrackerFailed:
+    """What a `tracker_error_alert` about torrent `name` tells."""
     said = alert.failure_reason() or alert.error.message()
     reason = "".join(char if char.isprintable() else " " for char in str(said)[:_MAX_REASON])
-    return iter((TrackerFailed(torrent=name, url=str(alert.tracker_url()), reason=reason),))
+    return TrackerFailed(torrent=name, url=str(alert.tracker_url()), reason=reason)
