@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from samara.registry.listing_words import SearchText, index_words
 
-REVISIONS = ("0001", "0002", "0003", "0004")  # oldest first; the last one is what this version writes
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")  # oldest first; the last one is what this version writes
 HEAD = REVISIONS[-1]
 
 Key = Annotated[int, mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)]
@@ -276,3 +276,29 @@ class SwarmSampleRow(Base):
     seeders: Mapped[int] = mapped_column(Integer)
     leechers: Mapped[int] = mapped_column(Integer)
     completed: Mapped[int] = mapped_column(Integer)
+
+
+class BarRow(Base):
+    """What may not be here, by the operator's word. `kind`: "identity", "name" (`value`: ASCII) or "digest" (32 bytes,
+    of a blob or a manifest). `why` is public."""
+
+    __tablename__ = "bars"
+    __table_args__ = (UniqueConstraint("kind", "value", name="uq_bars_kind_value"),)
+
+    id: Mapped[Key]
+    kind: Mapped[str] = mapped_column(String(8))
+    value: Mapped[bytes] = mapped_column(LargeBinary(64))
+    why: Mapped[str] = mapped_column(Text)
+    at: Mapped[Moment]
+
+
+class TakedownRow(Base):
+    """What the operator took away, barred or let back in, and when: a journal. Rows are added, never changed."""
+
+    __tablename__ = "takedowns"
+
+    id: Mapped[Key]
+    at: Mapped[Moment]
+    act: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(String(256))
+    why: Mapped[str | None] = mapped_column(Text)
