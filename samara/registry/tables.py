@@ -267,7 +267,7 @@ index_words(cast(Table, ListingRow.__table__))
 
 
 class SwarmSampleRow(Base):
-    """How many peers a blob's swarm had by this registry's tracker. `at`: UTC epoch seconds, rounded down to a step."""
+    """How many peers a blob's swarm had by one instance's tracker. `at`: UTC epoch seconds, rounded down to a step."""
 
     __tablename__ = "swarm_samples"
 
@@ -276,6 +276,7 @@ class SwarmSampleRow(Base):
     seeders: Mapped[int] = mapped_column(Integer)
     leechers: Mapped[int] = mapped_column(Integer)
     completed: Mapped[int] = mapped_column(Integer)
+    store: Mapped[str] = mapped_column(String(32), primary_key=True, server_default="", default="")
 
 
 class BarRow(Base):

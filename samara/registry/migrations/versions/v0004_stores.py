@@ -1,4 +1,5 @@
-"""Which machine's store a location, a transfer and a pull's record belong to; the stores that share a database.
+"""Which machine's store a location, a transfer, a pull's record and a tracker's count belong to; the stores that share
+a database.
 
 What is there already gets the empty name: of an SQLite file all is its own anyway; in PostgreSQL it is unclaimed until
 a store finds the file (`samara.registry.stores`).
@@ -28,31 +29,38 @@ def upgrade() -> None:
     if op.get_context().dialect.name == "sqlite":  # which can't change constraints: both tables are made anew
         _make_anew("locations", _locations, sa.UniqueConstraint("store", "path", name="uq_locations_store_path"))
         _make_anew("partials", _partials, sa.PrimaryKeyConstraint("blob_id", "store"))
+        _make_anew("swarm_samples", _samples, sa.PrimaryKeyConstraint("blob_id", "at", "store"))
         return
-    op.add_column("locations", _store())
+    for table in ("locations", "partials", "swarm_samples"):
+        op.add_column(table, _store())
     op.drop_constraint("locations_path_key", "locations")
     op.create_unique_constraint("uq_locations_store_path", "locations", ["store", "path"])
-    op.add_column("partials", _store())
     op.drop_constraint("partials_pkey", "partials")
     op.create_primary_key("partials_pkey", "partials", ["blob_id", "store"])
+    op.drop_constraint("swarm_samples_pkey", "swarm_samples")
+    op.create_primary_key("swarm_samples_pkey", "swarm_samples", ["blob_id", "at", "store"])
 
 
 def downgrade() -> None:
-    for table, key in (("locations", "path"), ("partials", "blob_id")):  # one machine's rows, of several
-        theirs = f"SELECT min(store) FROM {table} AS other WHERE other.{key} = {table}.{key}"  # noqa: S608
-        op.execute(sa.text(f"DELETE FROM {table} WHERE store <> ({theirs})"))  # noqa: S608
+    for table, key in (("locations", ("path",)), ("partials", ("blob_id",)), ("swarm_samples", ("blob_id", "at"))):
+        same = " AND ".join(f"other.{one} = {table}.{one}" for one in key)
+        first = f"SELECT min(store) FROM {table} AS other WHERE {same}"  # noqa: S608
+        op.execute(sa.text(f"DELETE FROM {table} WHERE store <> ({first})"))  # noqa: S608  (one machine's, of several)
     if op.get_context().dialect.name == "sqlite":
         _make_anew("locations", _locations, sa.UniqueConstraint("path"), with_store=False)
         _make_anew("partials", _partials, sa.PrimaryKeyConstraint("blob_id"), with_store=False)
+        _make_anew("swarm_samples", _samples, sa.PrimaryKeyConstraint("blob_id", "at"), with_store=False)
         with op.batch_alter_table("pull_records") as batch:
             batch.drop_column("store")
     else:
         op.drop_constraint("uq_locations_store_path", "locations")
         op.drop_constraint("partials_pkey", "partials")
-        for table in ("locations", "partials", "pull_records"):
+        op.drop_constraint("swarm_samples_pkey", "swarm_samples")
+        for table in ("locations", "partials", "swarm_samples", "pull_records"):
             op.drop_column(table, "store")
         op.create_unique_constraint("locations_path_key", "locations", ["path"])
         op.create_primary_key("partials_pkey", "partials", ["blob_id"])
+        op.create_primary_key("swarm_samples_pkey", "swarm_samples", ["blob_id", "at"])
     op.drop_table("stores")
 
 
@@ -83,6 +91,17 @@ def _partials() -> list[sa.schema.SchemaItem]:
         sa.Column("started_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(["blob_id"], ["blobs.id"]),
         sa.ForeignKeyConstraint(["release_id"], ["releases.id"]),
+    ]
+
+
+def _samples() -> list[sa.schema.SchemaItem]:
+    return [
+        sa.Column("blob_id", KEY, nullable=False),
+        sa.Column("at", sa.BigInteger(), nullable=False),
+        sa.Column("seeders", sa.Integer(), nullable=False),
+        sa.Column("leechers", sa.Integer(), nullable=False),
+        sa.Column("completed", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["blob_id"], ["blobs.id"]),
     ]
 
 
