@@ -1,8 +1,8 @@
 """What the operator of this registry bars from it: publishers, names, and digests of blobs or manifests.
 
 What is barred isn't listed: listings go within the transaction that bars (`takedowns`), and none comes in
-(`publications`). So nobody who asks for what is listed pays for this; whoever finds nothing is told here whether that is
-why. Releases that are kept but not listed are looked at whenever they are given, since small files travel in them.
+(`publications`). So nobody who asks for what is listed pays for this; whoever finds nothing is told here whether that
+is why. Releases that are kept but not listed are looked at whenever they are given: small files travel in them.
 
 The bars of one registry are nobody else's: who follows it decides for themselves. Proofs stay: catalogs, keys and
 equivocations of a barred publisher are remembered, so that what it signs later is still held against them.
@@ -26,6 +26,7 @@ from samara.schemas.errors import NotFoundError, UsageError
 from samara.schemas.references import is_identity, is_name
 
 MAX_WHY = 500  # characters
+_AT_ONCE = 500  # values in one question: SQLite takes a limited number
 
 
 class Kind(StrEnum):
@@ -123,8 +124,26 @@ def digests(session: Session) -> frozenset[str]:
 
 
 def releases_of(session: Session, publisher_id: int) -> Mapping[int, str]:
-    """Number of a release → why it is barred: those of one publisher that are a barred digest, or have a file of it."""
-    return _releases(session, ModelRow.publisher_id == publisher_id)
+    """Number of a release → why it is barred: those of one publisher that are a barred digest, or have a file of it.
+
+    From the bars, which are few, to the releases: a publisher may have ten thousand.
+    """
+    rows = session.execute(select(BarRow.value, BarRow.why).where(BarRow.kind == Kind.DIGEST.value))
+    reasons = {bytes_of(raw): text_of(said) for raw, said in rows}
+    found: dict[int, str] = {}
+    asked = list(reasons)
+    for some in (asked[start : start + _AT_ONCE] for start in range(0, len(asked), _AT_ONCE)):
+        by_file = (
+            select(FileRow.release_id, BlobRow.b3)
+            .join(BlobRow, FileRow.blob_id == BlobRow.id)
+            .join(ReleaseRow, FileRow.release_id == ReleaseRow.id)
+            .where(BlobRow.b3.in_(some))
+        )
+        by_manifest = select(ReleaseRow.id, ReleaseRow.manifest_digest).where(ReleaseRow.manifest_digest.in_(some))
+        for query in (by_file, by_manifest):
+            mine = query.join(ModelRow, ReleaseRow.model_id == ModelRow.id).where(ModelRow.publisher_id == publisher_id)
+            found.update({int(number): reasons[bytes_of(raw)] for number, raw in session.execute(mine)})
+    return found
 
 
 def why_release(session: Session, manifest: bytes) -> str | None:
@@ -161,7 +180,7 @@ def why_torrent(session: Session, v2: str) -> str | None:
 
 
 def _releases(session: Session, *conditions: sa.ColumnElement[bool]) -> dict[int, str]:
-    """From the bars, which are few, to the releases: both ways have an index at every step."""
+    """Of few releases those that are barred, and why."""
     by_file = (
         select(FileRow.release_id, BarRow.why)
         .join(BlobRow, BlobRow.b3 == BarRow.value)

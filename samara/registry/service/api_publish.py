@@ -40,6 +40,7 @@ STATUSES = {
     Reason.MIRROR: 422,
     Reason.CONFLICT: 409,
     Reason.READ_ONLY: 403,
+    Reason.BARRED: 403,
 }
 MAX_MISSING = 1000  # paths named in an answer
 _AT_ONCE = 2  # publications proven at the same time: each may hold some hundred megabytes
