@@ -33,10 +33,12 @@ from samara.fetcher.transfer import Transfer
 from samara.registry.durable import make_folder, write_durably
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.registries import blob_mirror
 from samara.registry.store import READ_ONLY, clone, seal, whole_copy
 from samara.registry.sweep import sweep
 from samara.schemas.errors import IntegrityError, NetworkError, NotFoundError, SamaraError, StoreError
 from samara.schemas.events import Event, OnEvent, Warned
+from samara.schemas.hops import DIRECTLY, Hops, new_id
 from samara.schemas.manifest import ReleaseFile
 from samara.seeder.seed import Seed, seedable
 
@@ -88,6 +90,7 @@ class _Job:
     """A blob on its way, and the thread that looks after it."""
 
     coming: Coming
+    hops: Hops
     running: Running | None = None
     thread: threading.Thread | None = None
 
@@ -112,6 +115,7 @@ class Intake:
         """`origin`: this registry's own address: a mirror below it is no source. `peers_of`: see `Loop`. `on_ended`: a
         blob has come or failed; called in its thread.
         """
+        self.id = new_id()
         self._home = home
         self._index = index
         self._options = options
@@ -155,8 +159,8 @@ class Intake:
 
     # -- for everybody -------------------------------------------------------------------------------------------
 
-    def bring(self, b3: str, size: int | None, *, for_reader: bool) -> Coming:
-        """Begin to fetch it, or join who does. `size`: None where any will do.
+    def bring(self, b3: str, size: int | None, *, for_reader: bool, hops: Hops = DIRECTLY) -> Coming:
+        """Begin to fetch it, or join who does. `size`: None where any will do; `hops`: on whose behalf.
 
         Raises StoreError when too many wait, NotFoundError if one of another size is on its way, or what ended it a
         moment ago.
@@ -180,7 +184,7 @@ class Intake:
             if job is not None:  # it has failed, and its thread is about to end
                 raise copy.copy(job.coming.error or _stopped())
             coming = Coming(b3, size, for_reader=for_reader)
-            self._jobs[b3] = _Job(coming=coming)
+            self._jobs[b3] = _Job(coming=coming, hops=Hops(via=(*hops.via, self.id), held=not for_reader))
             self._changed.notify_all()
             return coming
 
@@ -365,7 +369,7 @@ class Intake:
         gather(self._home, partial, file, torrent, index=lambda: self._index, on_event=_quiet)
         self._index.start_partial(file.b3, described.manifest, now=time.time())
         setup = self._loop.ready()
-        mirrors = tuple(url for url in file.mirrors if self._origin is None or not url.startswith(self._origin))
+        mirrors = self._mirrors_of(file, job.hops)
         transfer = Transfer(
             self._home,
             file,
@@ -373,7 +377,7 @@ class Intake:
             partial,
             pool=setup.pool,
             threads=setup.threads,
-            mirrors=mirrors if self._options.mirrors else (),
+            mirrors=mirrors,
             in_order=coming.for_reader,
             handed_on=True,
             checkpoint_seconds=self._options.checkpoint_seconds,
@@ -396,6 +400,14 @@ class Intake:
         self._arrivals.record(file, transfer.location)
         self._arrivals.end_partial(file)
         self._give(file.b3)
+
+    def _mirrors_of(self, file: ReleaseFile, hops: Hops) -> tuple[str, ...]:
+        """Those that its publisher named, and registries that are followed; never this one."""
+        if not self._options.mirrors:
+            return ()
+        registries = (blob_mirror(origin, file.b3_hex) for origin in self._options.registries)
+        urls = dict.fromkeys((*file.mirrors, *registries))
+        return tuple(hops.address(url) for url in urls if self._origin is None or not url.startswith(self._origin))
 
 
 def _stopped() -> StoreError:

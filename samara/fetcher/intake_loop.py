@@ -89,6 +89,7 @@ class Running:
     watch: Watch | None = None
     ends_at: float | None = None
     told_at: float = 0.0
+    mirrors_alone: bool = False
 
     @property
     def name(self) -> str:
@@ -183,7 +184,7 @@ class Loop:
 
     def _http(self) -> HttpClient:
         if self._client is None:
-            self._client = HttpClient(self._options.policy)
+            self._client = HttpClient(self._options.policy, named=self._options.registries)
         return self._client
 
     def _new_control(self) -> Control:
@@ -250,6 +251,7 @@ class Loop:
                 now=now,
             )
             running.told_at = now
+            running.mirrors_alone = self._nobody_but_mirrors(peers)
             self._running[running.name] = running
             try:
                 missing = running.transfer.pieces_missing
@@ -335,16 +337,20 @@ class Loop:
 
     def _find_more(self, carrier: Carrier, running: Running, now: float) -> None:
         transfer = running.transfer
-        if transfer.state is not State.FETCHING or now - running.told_at < TELL_EVERY:
+        if transfer.state is not State.FETCHING:
             return
-        running.told_at = now
-        peers = self._more_peers(running)
-        if peers and transfer.name in carrier and not transfer.peers:
-            carrier.begin(transfer.name, peers)
-        nobody = not peers and not self._may_find_peers and not self._options.told_peers
-        if nobody and self._pool.is_hopeless(transfer.name, now + self._options.give_up_after):
+        if now - running.told_at >= TELL_EVERY:
+            running.told_at = now
+            peers = self._more_peers(running)
+            if peers and transfer.name in carrier and not transfer.peers:
+                carrier.begin(transfer.name, peers)
+            running.mirrors_alone = self._nobody_but_mirrors(peers)
+        if running.mirrors_alone and self._pool.is_hopeless(transfer.name, now + self._options.give_up_after):
             assert running.watch is not None
             raise running.watch.nobody_left()
+
+    def _nobody_but_mirrors(self, peers: Iterable[tuple[str, int]]) -> bool:
+        return not peers and not self._may_find_peers and not self._options.told_peers
 
     def _break_off(self, carrier: Carrier, running: Running, error: SamaraError, now: float) -> None:
         """It ends early: let what has arrived be written, so that it can be recorded."""

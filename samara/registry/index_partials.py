@@ -21,7 +21,7 @@ def start(session: Session, b3: str, manifest: str, *, now: float) -> None:
     release_id = session.scalar(select(ReleaseRow.id).where(ReleaseRow.manifest_digest == b3_raw(manifest)))
     if blob_id is None or release_id is None:
         raise StoreError(f"the index doesn't know blob {b3} of manifest {manifest}")
-    if session.get(PartialRow, blob_id) is None:
+    if session.scalar(select(PartialRow.blob_id).where(PartialRow.blob_id == blob_id)) is None:
         session.add(PartialRow(blob_id=blob_id, release_id=release_id, started_at=now))
 
 

@@ -1,4 +1,8 @@
-"""How swarms were over time: what a tracker counted, kept for charts. Queries of `samara.registry.listings` on rows."""
+"""How swarms were over time: what trackers counted, kept for charts. Queries of `samara.registry.listings` on rows.
+
+Several instances may share a database, each with a tracker of its own: of one instance's counts for a moment the larger
+ones stand, and what several instances counted is added up.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from samara.registry.own_rows import own_store
 from samara.registry.tables import BlobRow, SwarmSampleRow
 from samara.schemas.digests import b3_raw
 
@@ -31,9 +36,11 @@ def add_samples(session: Session, samples: Sequence[tuple[str, SwarmSample]], *,
         blob_id = session.scalar(select(BlobRow.id).where(BlobRow.b3 == b3_raw(b3)))
         if blob_id is None:
             continue
-        row = session.get(SwarmSampleRow, (blob_id, sample.at))
+        row = session.get(SwarmSampleRow, (blob_id, sample.at, own_store(session)))
         if row is None:
-            row = SwarmSampleRow(blob_id=blob_id, at=sample.at, seeders=0, leechers=0, completed=0)
+            row = SwarmSampleRow(
+                blob_id=blob_id, at=sample.at, store=own_store(session), seeders=0, leechers=0, completed=0
+            )
             session.add(row)
         row.seeders = max(row.seeders, sample.seeders)
         row.leechers = max(row.leechers, sample.leechers)
@@ -42,12 +49,19 @@ def add_samples(session: Session, samples: Sequence[tuple[str, SwarmSample]], *,
 
 def samples(session: Session, b3: str, *, since: int) -> tuple[SwarmSample, ...]:
     """See `Listings.samples`."""
-    rows = session.scalars(
-        select(SwarmSampleRow)
+    rows = session.execute(
+        select(
+            SwarmSampleRow.at,
+            sa.func.sum(SwarmSampleRow.seeders),
+            sa.func.sum(SwarmSampleRow.leechers),
+            sa.func.sum(SwarmSampleRow.completed),
+        )
         .join(BlobRow, SwarmSampleRow.blob_id == BlobRow.id)
         .where(BlobRow.b3 == b3_raw(b3), SwarmSampleRow.at >= since)
+        .group_by(SwarmSampleRow.at)
         .order_by(SwarmSampleRow.at)
     )
     return tuple(
-        SwarmSample(at=int(row.at), seeders=row.seeders, leechers=row.leechers, completed=row.completed) for row in rows
+        SwarmSample(at=int(at), seeders=int(seeders), leechers=int(leechers), completed=int(completed))
+        for at, seeders, leechers, completed in rows
     )

@@ -14,17 +14,36 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from samara.registry.listing_words import SearchText, index_words
 
-REVISIONS = ("0001", "0002", "0003")  # oldest first; the last one is what this version writes
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")  # oldest first; the last one is what this version writes
 HEAD = REVISIONS[-1]
 
 Key = Annotated[int, mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True)]
 Digest = Annotated[bytes, mapped_column(LargeBinary(32))]
 Size = Annotated[int, mapped_column(BigInteger)]
 Moment = Annotated[float, mapped_column(Float)]
+# A row of `StoreRow`; empty in an SQLite file, where all is its own. Read only by who asks for it: an index of an older
+# version has no such column, and is read as it is where nothing can be written
+Store = Annotated[str, mapped_column(String(32), server_default="", default="", deferred=True)]
 
 
 class Base(DeclarativeBase):
     """Declarative base of every table."""
+
+
+class StoreRow(Base):
+    """A SAMARA_HOME among those that share a PostgreSQL database (`samara.registry.stores`); none in an SQLite file.
+
+    `seat`: where its id's file lay when it was last opened; `host`, `path`: for people who look for it.
+    """
+
+    __tablename__ = "stores"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    seat: Mapped[str] = mapped_column(String(32))
+    host: Mapped[str] = mapped_column(String(255))
+    path: Mapped[str] = mapped_column(String(4096))
+    first_seen: Mapped[Moment]
+    seen_at: Mapped[Moment]
 
 
 class PublisherRow(Base):
@@ -120,29 +139,32 @@ class BlockRow(Base):
 
 
 class LocationRow(Base):
-    """A file that holds a whole blob: in the store, or in place where its owner keeps it."""
+    """A file of one machine that holds a whole blob: in the store, or in place where its owner keeps it."""
 
     __tablename__ = "locations"
+    __table_args__ = (UniqueConstraint("store", "path", name="uq_locations_store_path"),)
 
     id: Mapped[Key]
     blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"), index=True)
-    path: Mapped[str] = mapped_column(String(4096), unique=True)
+    path: Mapped[str] = mapped_column(String(4096))
     in_store: Mapped[bool]
     size: Mapped[Size]
     mtime_ns: Mapped[Size]
     inode: Mapped[Size]
     device: Mapped[Size]
     verified_at: Mapped[Moment]
+    store: Mapped[Store]
 
 
 class PartialRow(Base):
-    """A transfer in progress; its truth is `partial/<b3>/record`, this row is how it is found and shown."""
+    """A transfer in progress on one machine; its truth is `partial/<b3>/record`, this row is how it is found."""
 
     __tablename__ = "partials"
 
     blob_id: Mapped[int] = mapped_column(ForeignKey("blobs.id"), primary_key=True)
     release_id: Mapped[int] = mapped_column(ForeignKey("releases.id"))
     started_at: Mapped[Moment]
+    store: Mapped[str] = mapped_column(String(32), primary_key=True, server_default="", default="")
 
 
 class PullRecordRow(Base):
@@ -153,6 +175,7 @@ class PullRecordRow(Base):
     id: Mapped[Key]
     size: Mapped[Size]
     document: Mapped[bytes] = mapped_column(LargeBinary)
+    store: Mapped[Store]
 
 
 class PullReferenceRow(Base):
@@ -244,7 +267,7 @@ index_words(cast(Table, ListingRow.__table__))
 
 
 class SwarmSampleRow(Base):
-    """How many peers a blob's swarm had by this registry's tracker. `at`: UTC epoch seconds, rounded down to a step."""
+    """How many peers a blob's swarm had by one instance's tracker. `at`: UTC epoch seconds, rounded down to a step."""
 
     __tablename__ = "swarm_samples"
 
@@ -253,3 +276,30 @@ class SwarmSampleRow(Base):
     seeders: Mapped[int] = mapped_column(Integer)
     leechers: Mapped[int] = mapped_column(Integer)
     completed: Mapped[int] = mapped_column(Integer)
+    store: Mapped[str] = mapped_column(String(32), primary_key=True, server_default="", default="")
+
+
+class BarRow(Base):
+    """What may not be here, by the operator's word. `kind`: "identity", "name" (`value`: ASCII) or "digest" (32 bytes,
+    of a blob or a manifest). `why` is public."""
+
+    __tablename__ = "bars"
+    __table_args__ = (UniqueConstraint("kind", "value", name="uq_bars_kind_value"),)
+
+    id: Mapped[Key]
+    kind: Mapped[str] = mapped_column(String(8))
+    value: Mapped[bytes] = mapped_column(LargeBinary(64))
+    why: Mapped[str] = mapped_column(Text)
+    at: Mapped[Moment]
+
+
+class TakedownRow(Base):
+    """What the operator took away, barred or let back in, and when: a journal. Rows are added, never changed."""
+
+    __tablename__ = "takedowns"
+
+    id: Mapped[Key]
+    at: Mapped[Moment]
+    act: Mapped[str] = mapped_column(String(16))
+    subject: Mapped[str] = mapped_column(String(256))
+    why: Mapped[str | None] = mapped_column(Text)

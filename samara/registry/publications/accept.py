@@ -16,7 +16,7 @@ from datetime import datetime
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from samara.registry import index_releases
+from samara.registry import barred, index_releases
 from samara.registry.http.dial import Resolve, system_resolve
 from samara.registry.index import Index
 from samara.registry.index_columns import text_of
@@ -24,6 +24,7 @@ from samara.registry.index_database import Database
 from samara.registry.publications.claims import ClaimRules, Grant, claimed_name, judge_claim, may_publish
 from samara.registry.publications.judge import EquivocatedError, Judgement, judge_catalog, order_of
 from samara.registry.publications.listing_rows import Synced, release_size, sync_listings
+from samara.registry.publications.lookalikes import skeleton, skeleton_of
 from samara.registry.publications.mirrors import check_mirrors
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.tables import CatalogRow, EquivocationRow, NamespaceRow, PublisherRow
@@ -41,6 +42,7 @@ from samara.schemas.publication import Publication
 MAX_EVIDENCE = 16  # pairs of documents against one publisher: one is proof enough, and who signs two may sign thousands
 MAX_EVIDENCE_BYTES = 1 << 20  # with that much kept, nothing more is
 _MARKS_OF_NAME = 40  # , [ { of a catalog's entry: a dozen, and four for each release that was withdrawn under it
+_BARRED_TOLD = 100  # releases named in warnings
 _TRIES = 4  # publications of one publisher at the same moment are rare, and each of them is judged in milliseconds
 
 
@@ -102,6 +104,8 @@ def accept(index: Index, publication: Publication, rules: Rules, *, now: datetim
         except EquivocatedError as error:
             _keep_evidence(index.database, identity, error, now=now.timestamp())
             raise
+        with index.database.read() as session:  # after the judgement: what it signs is still held against it
+            _refuse_barred(session, identity)
         _require_few_names(judgement.state, rules)
         proven = _prove(publication, judgement.state)
         warnings = check_mirrors(
@@ -189,6 +193,7 @@ def _commit(
     identity = state.chain.identity
     root_version, timestamp_version = order_of(state.bundle)
     with database.write() as session:
+        _refuse_barred(session, identity)
         publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == identity))
         row = None if publisher is None else session.get(CatalogRow, publisher.id)
         if (None if row is None else unpack_metadata(row.bundle)) != before:
@@ -233,8 +238,22 @@ def _commit(
         changed=synced.changed,
         names=names,
         missing=synced.missing,
-        warnings=warnings,
+        warnings=(*warnings, *_told(synced.barred)),
     )
+
+
+def _refuse_barred(session: Session, identity: str) -> None:
+    why = barred.why(session, barred.Kind.IDENTITY, identity)
+    if why is not None:
+        raise PublicationRefusedError(
+            Reason.BARRED, f"the operator of this registry bars this publisher: {why}", actual=identity,
+            next_step="if that is wrong, tell the operator",
+        )  # fmt: skip
+
+
+def _told(kept_out: Mapping[str, str]) -> tuple[str, ...]:
+    shown = sorted(kept_out.items())[:_BARRED_TOLD]
+    return tuple(f"{path} isn't listed: the operator of this registry bars it ({why})" for path, why in shown)
 
 
 def _name(proven: tuple[ProvenRelease, ...], identity: str) -> str:
@@ -260,15 +279,21 @@ def _name_it(
 ) -> tuple[str, ...]:
     """Give the publisher the names it claims, or that the operator lists for it; returns all that it has."""
     wanted = [name for name, identity in rules.claims.listed.items() if identity == publisher.identity]
+    mine = [NamespaceRow.publisher_id == publisher.id]
     if publication.claim is not None:
-        wanted.append(claimed_name(publication.claim))
+        name = claimed_name(publication.claim)
+        wanted.append(name)
+        mine.append(skeleton_of(NamespaceRow.name) == skeleton(name))
     rows = session.execute(
         select(NamespaceRow.name, PublisherRow.identity)
         .join(PublisherRow, NamespaceRow.publisher_id == PublisherRow.id)
-        .where(or_(NamespaceRow.publisher_id == publisher.id, NamespaceRow.name.in_(wanted)))
+        .where(or_(*mine, NamespaceRow.name.in_(wanted)))
     )
     owned = {text_of(name): text_of(identity) for name, identity in rows}
-    for grant in judge_claim(publication.claim, judgement.state.chain, rules.claims, owned, now=now):
+    nobodys = barred.names(session)
+    for grant in judge_claim(
+        publication.claim, judgement.state.chain, rules.claims, owned, now=now, barred=nobodys
+    ):  # fmt: skip
         if owned.get(grant.name) is None:
             session.add(_namespace(grant, publisher, now.timestamp()))
             owned[grant.name] = publisher.identity

@@ -7,17 +7,18 @@ else publishes here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
+from samara.registry.publications.lookalikes import is_encoded, skeleton
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.trust.roots import RootChain, verify_root_chain
 from samara.registry.trust.signing import verify_envelope, verify_listed_envelope
 from samara.schemas.envelope import Envelope, canonical_json
 from samara.schemas.errors import MalformedError, TrustError
-from samara.schemas.namespace_claim import may_be_claimed, parse_claim
+from samara.schemas.namespace_claim import RESERVED, may_be_claimed, parse_claim
 
 MAX_AGE = timedelta(hours=1)  # a statement is public once it was used: an old one must not take a name anew
 MAX_AHEAD = timedelta(minutes=5)
@@ -63,13 +64,21 @@ def claimed_by(claim: Envelope, roots: Sequence[bytes], identity: str, name: str
         verify_listed_envelope(claim, verify_root_chain(identity, roots))
     except (TrustError, MalformedError):
         return False
-    return (said.identity, said.name, said.origin) == (identity, name, origin) and may_be_claimed(name)
+    is_it = (said.identity, said.name, said.origin) == (identity, name, origin)
+    return is_it and may_be_claimed(name) and not is_encoded(name)
 
 
 def judge_claim(
-    claim: Envelope | None, chain: RootChain, rules: ClaimRules, owners: Mapping[str, str], *, now: datetime
+    claim: Envelope | None,
+    chain: RootChain,
+    rules: ClaimRules,
+    owners: Mapping[str, str],
+    *,
+    now: datetime,
+    barred: Collection[str] = frozenset(),
 ) -> tuple[Grant, ...]:
-    """The names that this publisher gains. `owners`: names that are taken → identity, as far as they matter here.
+    """The names that this publisher gains. `owners`: names that are taken → identity, as far as they matter here: those
+    that the claimed one looks like too. `barred`: names that nobody gets.
 
     Raises PublicationRefusedError.
     """
@@ -77,7 +86,7 @@ def judge_claim(
     granted = [
         Grant(name=name, statement=None)
         for name, listed in rules.listed.items()
-        if listed == identity and owners.get(name) is None
+        if listed == identity and owners.get(name) is None and name not in barred
     ]
     if claim is not None:
         name = _proven_name(claim, chain, rules, now)
@@ -93,6 +102,7 @@ def judge_claim(
                     Reason.NAME_REFUSED, f"the name {name} can't be claimed: this registry's operator lists the names",
                     next_step="ask the operator",
                 )  # fmt: skip
+            _require_free(name, identity, {**owners, **rules.listed}, barred)
             granted.append(Grant(name=name, statement=canonical_json(claim.as_dict())))
     have = sum(1 for owner in owners.values() if owner == identity)
     if granted and have + len(granted) > max(rules.at_most, len(rules.listed)):
@@ -101,6 +111,21 @@ def judge_claim(
             actual=have + len(granted),
         )  # fmt: skip
     return tuple(granted)
+
+
+def _require_free(name: str, identity: str, owners: Mapping[str, str], barred: Collection[str]) -> None:
+    """That nobody may take a new name for one that is another's, or nobody's."""
+    shape = skeleton(name)
+    if any(skeleton(one) == shape for one in barred) or any(skeleton(one) == shape for one in RESERVED):
+        raise PublicationRefusedError(
+            Reason.NAME_REFUSED, f"the name {name} can be nobody's here", next_step="choose another"
+        )
+    alike = next((taken for taken, owner in owners.items() if owner != identity and skeleton(taken) == shape), None)
+    if alike is not None:
+        raise PublicationRefusedError(
+            Reason.NAME_TAKEN, f"the name {name} looks like {alike}, which belongs to another publisher here",
+            next_step="choose another name, or publish under your identity alone",
+        )  # fmt: skip
 
 
 def _proven_name(claim: Envelope, chain: RootChain, rules: ClaimRules, now: datetime) -> str:
@@ -127,7 +152,7 @@ def _proven_name(claim: Envelope, chain: RootChain, rules: ClaimRules, now: date
             Reason.NAME_REFUSED, "the claim is too old, or its publisher's clock is wrong",
             expected=f"issued within an hour of {now:%Y-%m-%dT%H:%M:%SZ}", actual=f"{said.issued:%Y-%m-%dT%H:%M:%SZ}",
         )  # fmt: skip
-    if not may_be_claimed(said.name):
+    if not may_be_claimed(said.name) or is_encoded(said.name):
         raise PublicationRefusedError(
             Reason.NAME_REFUSED, f"the name {said.name} can be nobody's here", next_step="choose another"
         )

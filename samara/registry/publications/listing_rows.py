@@ -5,12 +5,13 @@ transaction that accepts it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from samara.registry import barred
 from samara.registry.index_columns import bytes_of, digest_of, text_of
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.tables import FileRow, ListingRow, ModelRow, PublisherRow, ReleaseRow, TorrentRow
@@ -25,12 +26,13 @@ MAX_WORDS = 16_384  # characters that are searched in
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Synced:
     """`listed`: names that mean something here now; `changed`: of these, new or other than before; `missing`: names
-    whose release isn't here, or wasn't looked at this time.
+    whose release isn't here, or wasn't looked at this time; `barred`: name → why the operator won't have its release.
     """
 
     listed: int
     changed: int
     missing: tuple[str, ...]
+    barred: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +69,9 @@ def sync_listings(
     """
     before = _rows(session, publisher.id)
     known = _known(session, publisher.id)
+    kept_out = barred.releases_of(session, publisher.id)
     missing: list[str] = []
+    not_listed: dict[str, str] = {}
     changed = listed = 0
     read = 0 if read_bytes is None else -read_bytes
     last: tuple[str, Release] | None = None
@@ -78,6 +82,9 @@ def sync_listings(
             missing.append(path)
             continue
         _require_itself(entry, here)
+        if here.id in kept_out:  # a row that is there goes with those that the catalog names no more
+            not_listed[path] = kept_out[here.id]
+            continue
         row = before.pop(path, None)
         if row is not None and (row.manifest, row.retracted) == (entry.manifest, entry.retracted):
             listed += 1
@@ -106,7 +113,7 @@ def sync_listings(
     gone = [row.id for row in before.values()]
     for start in range(0, len(gone), 500):
         session.execute(sa.delete(ListingRow).where(ListingRow.id.in_(gone[start : start + 500])))
-    return Synced(listed=listed, changed=changed + len(gone), missing=tuple(sorted(missing)))
+    return Synced(listed=listed, changed=changed + len(gone), missing=tuple(sorted(missing)), barred=not_listed)
 
 
 def words_of(release: Release, tag: str) -> str:

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     MIRROR = "mirror"
     CONFLICT = "conflict"  # somebody was quicker
     READ_ONLY = "read-only"
+    BARRED = "barred"  # the operator took this publisher down
 
 
 class PublicationRefusedError(TrustError):

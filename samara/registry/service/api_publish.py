@@ -40,11 +40,12 @@ STATUSES = {
     Reason.MIRROR: 422,
     Reason.CONFLICT: 409,
     Reason.READ_ONLY: 403,
+    Reason.BARRED: 403,
 }
 MAX_MISSING = 1000  # paths named in an answer
 _AT_ONCE = 2  # publications proven at the same time: each may hold some hundred megabytes
 _THREADS = 8  # of their own: two that prove, some that wait for the DNS of mirrors
-_PATIENCE = 20.0  # seconds that one waits for its turn
+_PATIENCE = 20.0  # seconds that one waits to be let in, and then for its turn
 
 
 class Published(BaseModel):
@@ -82,7 +83,7 @@ class _RefusedPublicationError(RefusedError):
 def routes(service: Service) -> APIRouter:
     """The routes of this module."""
     router = APIRouter(tags=["publish"])
-    turn = asyncio.Semaphore(_AT_ONCE)
+    inside, turn = asyncio.Semaphore(_THREADS), asyncio.Semaphore(_AT_ONCE)
     threads = CapacityLimiter(_THREADS)
 
     @router.post(
@@ -101,7 +102,9 @@ def routes(service: Service) -> APIRouter:
         """Takes what the TUF workflow proves, whole or not at all. No password: the signatures are the proof."""
         data = await _body(request, service.settings.quotas.publish_bytes)
         try:
-            async with _its_turn(turn):
+            # whoever has a turn has a thread: one that waited for a thread would hold up those who have threads and,
+            # back from their look-ups, wait for a turn
+            async with _one_of(inside), _one_of(turn):
                 encoding = request.headers.get("content-encoding")
                 accepted = await to_thread.run_sync(
                     _accept, service, data, encoding, partial(_aside, turn), limiter=threads
@@ -121,17 +124,17 @@ def routes(service: Service) -> APIRouter:
 
 
 @asynccontextmanager
-async def _its_turn(turn: asyncio.Semaphore) -> AsyncIterator[None]:
+async def _one_of(places: asyncio.Semaphore) -> AsyncIterator[None]:
     """Waits in the loop: some dozen publications that waited in threads would leave none for anybody's reading."""
     try:
         async with asyncio.timeout(_PATIENCE):
-            await turn.acquire()
+            await places.acquire()
     except TimeoutError:
         raise RefusedError("too many publications at once", status=503, headers={"Retry-After": "5"}) from None
     try:
         yield
     finally:
-        turn.release()
+        places.release()
 
 
 @contextmanager

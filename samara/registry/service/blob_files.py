@@ -23,6 +23,7 @@ from samara.registry.service.service import Service
 from samara.registry.service.wire_limits import is_within
 from samara.schemas.digests import b3_hex
 from samara.schemas.errors import NotFoundError
+from samara.schemas.hops import parse_hops
 from samara.schemas.stamps import Stamp
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -136,7 +137,8 @@ def _from_disk(
     if file is not None:
         return FileAnswer(file, part.start, part.end, part.status, head, Sent(service.metrics, "disk"))
     assert service.bringer is not None
-    arriving = service.bringer.bring(b3, size)
+    hops = parse_hops(request.query_params.get("via"), request.query_params.get("held"))
+    arriving = service.bringer.bring(b3, size, hops=hops)
     if arriving.size != size:
         arriving.close()
         raise NotFoundError(f"publishers contradict each other about the size of {b3}, and it isn't here")

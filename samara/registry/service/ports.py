@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from samara.schemas.hops import DIRECTLY, Hops
+
 
 class Arriving(Protocol):
     """A blob that is being fetched. What is read of it was proven, block by block (BLAKE3). For any thread."""
@@ -46,9 +48,9 @@ class Arriving(Protocol):
 class Bringer(Protocol):
     """Brings blobs that aren't here (`--pull-through`)."""
 
-    def bring(self, b3: str, size: int | None = None) -> Arriving:
+    def bring(self, b3: str, size: int | None = None, *, hops: Hops = DIRECTLY) -> Arriving:
         """Begin to fetch a published blob (`b3:…`), or join who does already. `size`: bytes by the manifest that is
-        followed: publishers may contradict each other.
+        followed: publishers may contradict each other. `hops`: which registries ask for it on whose behalf.
 
         Raises NotFoundError (not published here, or not of that size), NetworkError, DiskFullError (over the quota) or
         StoreError (too many fetches wait; the store or the database can't be used).

@@ -20,6 +20,7 @@ from serving_kit import PATIENCE, World, in_thread, raw, world
 from samara.registry.service.app import create_app
 from samara.registry.service.server import RunningServer
 from samara.schemas.errors import DiskFullError, NetworkError, SamaraError
+from samara.schemas.hops import DIRECTLY, Hops
 
 UNPROVEN = b"\xee"  # what lies in the file where nothing has been proven
 
@@ -84,7 +85,7 @@ class Bringer:
         self.refusal: SamaraError | None = None
         self.asked = 0
 
-    def bring(self, b3: str, size: int | None = None) -> Fetch:
+    def bring(self, b3: str, size: int | None = None, *, hops: Hops = DIRECTLY) -> Fetch:
         self.asked += 1
         if self.refusal is not None:
             raise self.refusal

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import Request
-from service_kit import ORIGIN
+from service_kit import ORIGIN, author
 from serving_kit import UNLIMITED, World, world
+from support.world import random_file
 
+from samara.registry.publications import mirrors
+from samara.registry.publications.accept import Rules
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.service import api_publish
 from samara.registry.service.settings import Settings
 from samara.schemas.networks import parse_networks
-from samara.schemas.publication import MEDIA_TYPE
+from samara.schemas.publication import MEDIA_TYPE, pack_publication
+from samara.seeder.publish import Description
 
 WAITING = 48  # more than there are threads for requests
+LOOKING_UP = 4  # publications at once
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +106,46 @@ def test_who_waits_for_the_names_of_its_mirrors_holds_no_turn(served: World, mon
         for one in waiting:
             one.join(60)
     assert statuses == [403] * len(waiting)
+
+
+def test_a_crowd_with_mirrors_whose_dns_is_slow_ends(
+    served: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real publications, more of them than there are threads and turns: none waits for what another one holds."""
+    may_answer, answered = threading.Event(), threading.Semaphore(0)
+
+    def slow(_host: str, _port: int) -> Sequence[str]:
+        may_answer.wait(60)
+        return ["1.1.1.1"]
+
+    rules_of = api_publish.rules_of
+
+    def slowly(settings: Settings) -> Rules:
+        return replace(rules_of(settings), resolve=slow)
+
+    monkeypatch.setattr(api_publish, "rules_of", slowly)
+    monkeypatch.setattr(mirrors, "PATIENCE", 0.1)
+    zeta = author(tmp_path / "zeta", "zeta")
+    away = Description(mirrors=("https://slow.example/x.bin",))
+    zeta.publish("x:v1", [random_file(tmp_path / "x.bin", 100_000, seed=4)], away)
+    body = pack_publication(zeta.publication())
+    statuses: list[int] = []
+
+    def publish(number: int) -> None:
+        headers = {"Content-Type": MEDIA_TYPE, "X-Forwarded-For": f"192.0.2.{number}"}
+        statuses.append(served.ask("/v1/publish", method="POST", headers=headers, body=body).status)
+        answered.release()
+
+    crowd = [threading.Thread(target=publish, args=(number,), daemon=True) for number in range(16)]
+    try:
+        for one in crowd:
+            one.start()
+        for _ in range(len(crowd) - LOOKING_UP):  # they aren't looked up, and say so
+            assert answered.acquire(timeout=15)
+        assert not answered.acquire(blocking=False)
+    finally:
+        may_answer.set()
+        for one in crowd:
+            one.join(15)
+    assert sorted(set(statuses)) == [200, 201]
+    assert len(statuses) == len(crowd)
