@@ -131,7 +131,7 @@ class Fetching:
             # it lists what its publisher proves; nobody promised that it has the bytes
             self._on_event(Note(message=f"{origin} doesn't have {transfer.file.path}"))
         else:
-            transfer.reject_mirror(rejected)
+            transfer.blame.mirror_failed(rejected)
 
     def _mirrors_of(self, file: ReleaseFile) -> tuple[str, ...]:
         """Those that its publisher named, and registries, which have it or say that they don't."""
@@ -182,8 +182,8 @@ class Fetching:
             for transfer in unfinished:
                 transfer.tick(carrier, now)
                 on_round(transfer)
-                while transfer.pardoned:
-                    watch.pardon(transfer.pardoned.pop())
+                while transfer.blame.pardoned:
+                    watch.pardon(transfer.blame.pardoned.pop())
             self._note_first_byte(now)
             self._index.check()
             for progress in watch.progress(unfinished, now):
@@ -236,7 +236,7 @@ class Fetching:
         for transfer in transfers:
             for pieces in transfer.proven_blocks():
                 contacts.block_verified(transfer.name, pieces)
-            for kind, source, evidence in transfer.evidence:
+            for kind, source, evidence in transfer.blame.evidence:
                 contacts.rejected(kind, source, evidence)
 
     def _save_progress(self, carrier: Carrier, batch: Sequence[Transfer]) -> None:

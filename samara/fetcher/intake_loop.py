@@ -225,7 +225,7 @@ class Loop:
                 if mine is not None and mine.watch is not None:
                     mine.watch.mirror_failed(rejected)
                     if rejected.is_news:
-                        mine.transfer.reject_mirror(rejected)
+                        mine.transfer.blame.mirror_failed(rejected)
         except SamaraError as error:  # where there are no peers the pool's pieces are written here: a full disk
             for running in list(self._running.values()):
                 self._break_off(carrier, running, error, now)
@@ -254,7 +254,7 @@ class Loop:
             running.mirrors_alone = self._nobody_but_mirrors(peers)
             self._running[running.name] = running
             try:
-                missing = running.transfer.pieces_missing
+                missing = running.transfer.progress.pieces_missing
                 if missing and not peers and not self._may_find_peers and not running.has_mirrors:
                     raise NetworkError(
                         "nobody to ask: no peer, no tracker, no mirror, and discovery is off",
@@ -316,7 +316,7 @@ class Loop:
             return
         try:
             transfer.tick(carrier, now)
-            if news := transfer.firm_news():
+            if news := transfer.progress.take_firm_news():
                 running.coming.proved(news)
             if transfer.state is State.DONE:
                 assert transfer.location is not None
@@ -327,8 +327,8 @@ class Loop:
                 return
             if (wanted := running.coming.take_wanted()) is not None:
                 transfer.hurry(carrier, *wanted)
-            while transfer.pardoned:
-                watch.pardon(transfer.pardoned.pop())
+            while transfer.blame.pardoned:
+                watch.pardon(transfer.blame.pardoned.pop())
             if not held_up:
                 watch.look_after(carrier, [transfer], now)
                 self._find_more(carrier, running, now)
@@ -372,7 +372,7 @@ class Loop:
         self._done_bytes = (self._done_bytes[0] + ledger.from_peers, self._done_bytes[1] + ledger.from_mirrors)
         self.counters.from_peers += ledger.from_peers
         self.counters.from_mirrors += ledger.from_mirrors
-        self.counters.rejected += len(running.transfer.rejected)
+        self.counters.rejected += len(running.transfer.blame.rejected)
         self.seeds.look_again()  # one of the same torrent may be given now
         running.over.set()
 

@@ -258,7 +258,7 @@ class _Pulling:
             with contextlib.ExitStack() as stack:
                 now, later = wanted[start : start + AT_ONCE], wanted[start + AT_ONCE :]
                 batch = [found for file in now if (found := self._prepare(file, stack)) is not None]
-                self._fetching.require_sources(sum(t.pieces_missing for t in batch), [t.file for t in batch])
+                self._fetching.require_sources(sum(t.progress.pieces_missing for t in batch), [t.file for t in batch])
                 if start == 0:
                     self._say_what_is_missing(batch, later)
                     self._fetching.planned = Planned(
@@ -290,10 +290,10 @@ class _Pulling:
                 for wanted in self._wanted
             ),
             bytes_total=self._size,
-            bytes_reused=self._reused + sum(transfer.reused for transfer in transfers),
+            bytes_reused=self._reused + sum(transfer.progress.reused for transfer in transfers),
             bytes_from_peers=sum(transfer.ledger.from_peers for transfer in transfers),
             bytes_from_mirrors=sum(transfer.ledger.from_mirrors for transfer in transfers),
-            rejected=tuple(item for transfer in transfers for item in transfer.rejected),
+            rejected=tuple(item for transfer in transfers for item in transfer.blame.rejected),
             seconds=time.monotonic() - self._started,
             seconds_to_first_byte=self._fetching.first_byte,
         )
@@ -431,14 +431,16 @@ class _Pulling:
 
     def _say_what_is_missing(self, batch: Sequence[Transfer], later: Sequence[ReleaseFile]) -> None:
         # only now is it known what the partials really hold
-        missing = sum(transfer.file.size - transfer.reused for transfer in batch) + sum(file.size for file in later)
+        missing = sum(transfer.file.size - transfer.progress.reused for transfer in batch) + sum(
+            file.size for file in later
+        )
         self._on_event(
             PullPlanned(
                 reference=", ".join(wanted.reference for wanted in self._wanted),
                 bytes_total=self._size,
                 bytes_here=self._size - missing,
                 bytes_to_fetch=missing,
-                pieces_to_fetch=sum(transfer.pieces_missing for transfer in batch)
+                pieces_to_fetch=sum(transfer.progress.pieces_missing for transfer in batch)
                 + sum(file.piece_count for file in later),
             )
         )

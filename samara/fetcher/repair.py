@@ -239,7 +239,7 @@ class _Mending:
 
     @property
     def rejected(self) -> tuple[SourceRejected, ...]:
-        return tuple(item for transfer in self._fetching.transfers for item in transfer.rejected)
+        return tuple(item for transfer in self._fetching.transfers for item in transfer.blame.rejected)
 
     def run_one(self) -> RepairedFile:
         """Read the file; where something is wrong, mend it."""
@@ -269,7 +269,7 @@ class _Mending:
                 Note(message=f"{others} other name{'' if others == 1 else 's'} of the damaged file keep its old bytes")
             )
         fetched = sum(transfer.ledger.downloaded for transfer in self._fetching.transfers)
-        reused = sum(transfer.reused for transfer in self._fetching.transfers)
+        reused = sum(transfer.progress.reused for transfer in self._fetching.transfers)
         return RepairedFile(checked=checked, fetched=fetched, reused=reused)
 
     def _mend(self, real: Path, seen: Stamp, views: tuple[Path, ...]) -> None:
@@ -295,7 +295,7 @@ class _Mending:
             self._begin(partial, real, torrent)
             transfer = self._fetching.prepare(file, torrent, partial, publish=publish)
             stack.callback(transfer.close)
-            self._fetching.require_sources(transfer.pieces_missing, [file])
+            self._fetching.require_sources(transfer.progress.pieces_missing, [file])
             self._fetching.run([transfer], on_done=self._mended)
 
     def _mended(self, transfer: Transfer) -> None:

@@ -108,13 +108,13 @@ class Watch:
         for transfer in transfers:
             if due or transfer.state is State.DONE:
                 meter = self._meters.setdefault(transfer.name, RateMeter(total=transfer.file.size))
-                rate, eta = meter.at(transfer.done_bytes, now)
+                rate, eta = meter.at(transfer.progress.done_bytes, now)
                 yield PullProgress(
                     path=transfer.file.path,
                     blob=transfer.file.b3,
                     total=transfer.file.size,
-                    done=transfer.done_bytes,
-                    verified=transfer.proven_bytes,
+                    done=transfer.progress.done_bytes,
+                    verified=transfer.progress.proven_bytes,
                     rate=rate,
                     eta=eta,
                     peers=transfer.peers if transfer.state is State.FETCHING else 0,
@@ -127,7 +127,7 @@ class Watch:
         if planned.files < 2 or now != self._shown_at:
             return
         meter = self._meters.setdefault("", RateMeter(total=planned.size))
-        done = sum(transfer.done_bytes for transfer in transfers)
+        done = sum(transfer.progress.done_bytes for transfer in transfers)
         rate, eta = meter.at(done, now)
         yield OverallProgress(
             files=planned.files,
@@ -142,10 +142,10 @@ class Watch:
         """Tell peers again while nobody is there. Raises NetworkError when nothing has come for too long."""
         fetching = [transfer for transfer in transfers if transfer.state is State.FETCHING]
         # not only pieces: one of a large model takes minutes on a slow link; nor all bytes: some send what nobody wants
-        got = sum(t.done_bytes + t.begun_bytes + t.ledger.from_mirrors for t in transfers)
+        got = sum(t.progress.done_bytes + t.begun_bytes + t.ledger.from_mirrors for t in transfers)
         # and enough of them: who drips only pretends to be there
         enough = min(ENOUGH, ENOUGH_A_SECOND * self._give_up_after)
-        arrived = sum(transfer.done_bytes for transfer in transfers)
+        arrived = sum(transfer.progress.done_bytes for transfer in transfers)
         if not fetching or arrived != self._last_arrived or not 0 <= got - self._last_bytes < enough:
             self._last_arrived, self._last_bytes = arrived, got
             self._last_progress, self._patience = now, SILENT_FOR

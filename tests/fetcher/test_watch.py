@@ -45,12 +45,19 @@ class NotingSwarm:
 
 
 @dataclass
+class StillProgress:
+    """What of it is here: the test says so."""
+
+    done_bytes: int = 0
+
+
+@dataclass
 class StillTransfer:
     """A transfer whose figures the test sets."""
 
     name: str = "t"
     state: State = State.FETCHING
-    done_bytes: int = 0
+    progress: StillProgress = field(default_factory=StillProgress)
     begun_bytes: int = 0
     peers: int = 0
     ledger: SourceLedger = field(default_factory=SourceLedger)
@@ -80,7 +87,7 @@ def test_silence_ends_a_pull() -> None:
 def test_every_finished_piece_starts_the_silence_anew() -> None:
     watch, swarm, transfer = watching()
     for turn in range(10):
-        transfer.done_bytes += 1
+        transfer.progress.done_bytes += 1
         look(watch, swarm, transfer, turn * GIVE_UP * 0.9)
 
 
