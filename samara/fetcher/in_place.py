@@ -1,4 +1,4 @@
-"""Putting a proven file over a damaged one that belongs to its owner: same place, name, mode and owner; other bytes.
+"""Mending a damaged file: a copy of it to mend, and the proven bytes over its name: same place, mode and owner.
 
 The damaged file is never written to. Whoever has it open, or another name for it, keeps what they had; whoever opens
 the name gets the old file or the new one, whole, whenever the process is killed.
@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from samara.fetcher.plan import RESERVE
 from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_errors
-from samara.registry.store import free_bytes
+from samara.registry.store import clone, free_bytes, reflink
 from samara.schemas.errors import DiskFullError, IntegrityError, StoreError
 from samara.schemas.stamps import Stamp
 
@@ -43,6 +43,22 @@ def require_replaceable(path: Path, size: int, partials: Path) -> None:
             f"not enough room beside {path}", expected=f"{size + RESERVE:,} bytes free", actual=f"{free:,}",
             next_step="free some space there; nothing was changed",
         )  # fmt: skip
+
+
+def copy_aside(damaged: Path, data: Path, size: int) -> None:
+    """A copy to mend at `data`, never the file itself: others may have it open or hard-linked. `size`: of the whole.
+
+    Raises DiskFullError, StoreError.
+    """
+    if reflink(damaged, data):
+        return
+    free, needed = free_bytes(data.parent), size + RESERVE
+    if free < needed:
+        raise DiskFullError(
+            f"not enough room at {data.parent} to mend {damaged}", expected=f"{needed:,} bytes free",
+            actual=f"{free:,}", next_step="free some space; nothing was changed",
+        )  # fmt: skip
+    clone(damaged, data)
 
 
 def put_over(data: Path, target: Path, seen: Stamp, *, is_whole: Callable[[int], bool]) -> None:

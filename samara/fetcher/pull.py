@@ -23,6 +23,7 @@ from samara.fetcher.fetching import Fetching
 from samara.fetcher.fit import facts_of, memory_of_this_machine
 from samara.fetcher.gather import gather
 from samara.fetcher.held import Resolved
+from samara.fetcher.in_place import copy_aside
 from samara.fetcher.later import LaterIndex
 from samara.fetcher.options import PullOptions
 from samara.fetcher.partial import Partial, sweep_removed
@@ -31,16 +32,16 @@ from samara.fetcher.recheck import recheck
 from samara.fetcher.recording import recorded
 from samara.fetcher.resolve import resolve
 from samara.fetcher.session import Session
+from samara.fetcher.showing import Showing, Wanted
 from samara.fetcher.stream import Stream
 from samara.fetcher.transfer import Transfer
 from samara.fetcher.watch import Planned
 from samara.registry.durable import make_folder, write_durably
 from samara.registry.home import Home
-from samara.registry.store import READ_ONLY, clone, free_bytes, link_into, link_view, seal, stamp_at, whole_copy
+from samara.registry.store import READ_ONLY, free_bytes, seal, whole_copy
 from samara.registry.sweep import sweep, sweep_folder
-from samara.schemas.errors import IntegrityError, UsageError
+from samara.schemas.errors import UsageError
 from samara.schemas.events import (
-    FileReady,
     Note,
     OnEvent,
     PullPlanned,
@@ -163,18 +164,6 @@ def _remember(index: LaterIndex, resolved: Resolved) -> None:
     index.then(lambda known: known.add_release(resolved.release, resolved.verified.envelope, torrents, now=time.time()))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Wanted:
-    """The files of one release that were chosen."""
-
-    resolved: Resolved
-    files: tuple[ReleaseFile, ...]
-
-    @property
-    def reference(self) -> str:
-        return self.resolved.reference
-
-
 class _Pulling:
     """One pull in progress. A blob that several files and releases have in common is one transfer."""
 
@@ -195,7 +184,7 @@ class _Pulling:
         self._on_event = on_event
         self._started = started
         self._wanted = tuple(
-            _Wanted(resolved=one, files=chosen(one.release.files, options.include, options.exclude)) for one in resolved
+            Wanted(resolved=one, files=chosen(one.release.files, options.include, options.exclude)) for one in resolved
         )
         self._blobs: dict[str, tuple[ReleaseFile, Resolved]] = {}
         for wanted in self._wanted:
@@ -203,12 +192,11 @@ class _Pulling:
                 self._blobs.setdefault(file.b3, (file, wanted.resolved))
         self._size = sum(file.size for wanted in self._wanted for file in wanted.files)
         self._arrivals = Arrivals(home, index, on_event)
+        self._showing = Showing(home, index, options.to, on_event)
         references = tuple(wanted.reference for wanted in self._wanted)
         self._control = Control(home, references, options, session.bucket, on_event)
         self._fetching = Fetching(home, index, options, session, self._control, on_event, started=started)
         self._here: dict[str, Path] = {}
-        self._shown: dict[tuple[str, str], Path] = {}
-        self._given: set[tuple[str, str]] = set()
         self._reused = 0
         self._stream: Stream | None = None
         if options.stream is not None:
@@ -244,13 +232,13 @@ class _Pulling:
         sweep_removed(self._home)
         for file, _resolved in self._blobs.values():
             self._look_for(file)
-        self._check_targets()
+        self._showing.check_targets(self._wanted, self._here)
         plan = plan_pull([self._facts(file) for wanted in self._wanted for file in wanted.files])
         require_room(plan, free_bytes(self._home.root), str(self._home.root))
         if not self._may_reuse:
             self._fetching.require_sources(sum(file.piece_count for file in plan.to_fetch), plan.to_fetch)
         self._reused = sum(file.size for wanted in self._wanted for file in wanted.files if file.b3 in self._here)
-        self._show_whole()
+        self._showing.show_whole(self._wanted, self._here)
         self._say_what_it_is()
         # always in the same order: two pulls that want each other's blobs must not wait for each other
         wanted = sorted(plan.to_fetch, key=lambda file: file.b3)
@@ -266,7 +254,7 @@ class _Pulling:
                         size=sum(t.file.size for t in batch) + sum(file.size for file in later),
                     )
                 self._fetching.run(batch, on_done=self._committed, on_round=self._hand_on)
-                self._show_whole()
+                self._showing.show_whole(self._wanted, self._here)
 
     def result(self) -> Pulled:
         transfers = self._fetching.transfers
@@ -282,7 +270,7 @@ class _Pulling:
                             path=file.path,
                             blob=file.b3,
                             size=file.size,
-                            location=self._shown[wanted.resolved.release.digest, file.path],
+                            location=self._showing.location(wanted, file),
                         )
                         for file in wanted.files
                     ),
@@ -345,32 +333,7 @@ class _Pulling:
         partial = Partial(self._home, file.b3_hex)
         with partial.locked(on_wait=lambda: self._on_event(WaitingForOther(path=file.path)), give_up=lambda: False):
             if not partial.data.exists():
-                # a copy, not the file itself: others may have it open or hard-linked
-                clone(path, partial.data)
-
-    def _check_targets(self) -> None:
-        """Say before fetching that `to` has another file of that name. The same bytes, put there before, are fine."""
-        if self._options.to is None:
-            return
-        names: dict[str, str] = {}
-        for wanted in self._wanted:
-            for file in wanted.files:
-                if names.setdefault(file.path, file.b3) != file.b3:
-                    raise UsageError(
-                        f"two of these releases have different files named {file.path}",
-                        next_step="pull them into different folders (--to)",
-                    )
-                if self._is_given(file, self._options.to / file.path):
-                    self._given.add((wanted.resolved.release.digest, file.path))
-
-    def _is_given(self, file: ReleaseFile, target: Path) -> bool:
-        blob = self._here.get(file.b3)
-        if not target.exists() or (blob is not None and target.samefile(blob)):
-            return False
-        same_size = target.is_file() and target.stat().st_size == file.size
-        if not same_size or not recheck(target, file, on_event=self._on_event).ok:
-            raise UsageError(f"{target} already exists and is something else", next_step="move it away or choose --to")
-        return True
+                copy_aside(path, partial.data, file.size)
 
     @property
     def _may_reuse(self) -> bool:
@@ -454,44 +417,8 @@ class _Pulling:
         self._arrived(transfer.file, transfer.location)
         transfer.close()
         self._arrivals.end_partial(transfer.file)
-        self._show_whole()
+        self._showing.show_whole(self._wanted, self._here)
 
     def _arrived(self, file: ReleaseFile, path: Path) -> None:
         self._arrivals.record(file, path)
         self._here[file.b3] = path
-
-    def _require_untouched(self, file: ReleaseFile, path: Path, reference: str) -> None:
-        """A file in place is its owner's: it may have changed while the rest of the release came."""
-        known = self._index.location_at(path)
-        if known is None or known[0] != file.b3 or stamp_at(path) != known[1].stamp:
-            raise IntegrityError(f"{path} changed while {reference} was pulled", next_step="run the same command again")
-
-    # -- making it visible ---------------------------------------------------------------------------------------
-
-    def _show_whole(self) -> None:
-        """Releases of which every file is here become visible, while others may still be on their way."""
-        for wanted in self._wanted:
-            digest = wanted.resolved.release.digest
-            if all(file.b3 in self._here for file in wanted.files):
-                for file in wanted.files:
-                    if (digest, file.path) not in self._shown:
-                        self._show(wanted, file)
-
-    def _show(self, wanted: _Wanted, file: ReleaseFile) -> None:
-        release = wanted.resolved.release
-        blob = self._here[file.b3]
-        shown = blob
-        in_store = blob == self._home.blob(file.b3_hex)
-        if not in_store:
-            self._require_untouched(file, blob, wanted.reference)
-        if in_store:
-            place = Path(wanted.resolved.alias, release.model, wanted.resolved.tag, file.path)
-            shown = link_view(self._home, blob, place)
-        if self._options.to is not None:
-            shown = self._options.to / file.path
-            if (release.digest, file.path) not in self._given:
-                link_into(blob, shown, replace=False, hard_links=in_store)
-                if not in_store:
-                    self._require_untouched(file, blob, wanted.reference)
-        self._shown[release.digest, file.path] = shown
-        self._on_event(FileReady(path=file.path, blob=file.b3, location=str(shown)))

@@ -23,11 +23,10 @@ from samara.fetcher.control import Control
 from samara.fetcher.fetching import Fetching
 from samara.fetcher.gather import gather
 from samara.fetcher.held import Resolved, open_index, resolve_reference
-from samara.fetcher.in_place import put_over, require_replaceable
+from samara.fetcher.in_place import copy_aside, put_over, require_replaceable
 from samara.fetcher.later import LaterIndex
 from samara.fetcher.options import PullOptions
 from samara.fetcher.partial import Partial, sweep_removed
-from samara.fetcher.plan import RESERVE
 from samara.fetcher.recheck import CheckedFile, recheck
 from samara.fetcher.recording import recorded
 from samara.fetcher.session import Session
@@ -35,11 +34,11 @@ from samara.fetcher.transfer import Transfer
 from samara.registry.durable import write_durably
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.store import clone, commit_blob, free_bytes, link_view, reflink, seal, stamp_at
+from samara.registry.store import commit_blob, link_view, seal, stamp_at
 from samara.registry.trust.known import KnownCatalogs
 from samara.schemas.bittorrent import ParsedTorrent
 from samara.schemas.digests import b3_hex, b3_text
-from samara.schemas.errors import DiskFullError, IntegrityError, NotFoundError, SamaraError, StoreError, UsageError
+from samara.schemas.errors import IntegrityError, NotFoundError, SamaraError, StoreError, UsageError
 from samara.schemas.events import Note, OnEvent, SourceRejected, WaitingForOther, Warned, ignore
 from samara.schemas.manifest import ReleaseFile
 from samara.schemas.references import looks_like_reference, parse_reference
@@ -309,7 +308,7 @@ class _Mending:
         file = self._place.file
         adopt = self._options.adopt
         if not partial.data.exists():
-            self._copy_aside(real, partial)
+            copy_aside(real, partial.data, file.size)
         elif self._place.in_store:
             partial.tell_news()  # another transfer's: let it look at this file, and at all others
         else:
@@ -320,18 +319,6 @@ class _Mending:
         )  # fmt: skip
         manifest = self._place.resolved.release.digest
         self._index.start_partial(file.b3, manifest, now=time.time())
-
-    def _copy_aside(self, real: Path, partial: Partial) -> None:
-        """A copy to mend, never the file itself: others may have it open or hard-linked."""
-        if reflink(real, partial.data):
-            return
-        free, needed = free_bytes(self._home.root), self._place.file.size + RESERVE
-        if free < needed:
-            raise DiskFullError(
-                f"not enough room at {self._home.root} to mend {real}", expected=f"{needed:,} bytes free",
-                actual=f"{free:,}", next_step="free some space; nothing was changed",
-            )  # fmt: skip
-        clone(real, partial.data)
 
     def _publisher(self, real: Path, seen: Stamp) -> Callable[[Path], Path]:
         """How the mended bytes get the damaged file's name."""
