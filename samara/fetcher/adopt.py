@@ -28,7 +28,8 @@ from samara.schemas.layouts import Layout, gguf_blocks
 from samara.schemas.manifest import blocks_of
 from samara.schemas.stamps import Stamp
 from samara.seeder.gguf_facts import describe, read_gguf
-from samara.seeder.hashing import FileHashes, hash_file, open_source
+from samara.seeder.hashing import FileHashes, hash_file
+from samara.seeder.source_file import open_source
 
 _WHOLE = 1 << 50  # bytes: what the file that a half download will become is at most
 

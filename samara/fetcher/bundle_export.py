@@ -58,7 +58,7 @@ from samara.schemas.manifest import ReleaseFile
 from samara.schemas.metadata_bundle import pack_metadata
 from samara.schemas.references import parse_reference
 from samara.schemas.release_file import pack_release_object
-from samara.seeder.hashing import open_source
+from samara.seeder.source_file import open_source
 
 _LEVEL = 1  # model bytes hardly compress; more would only cost time
 _CHUNK = 4 << 20

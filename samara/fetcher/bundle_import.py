@@ -12,41 +12,33 @@ the same of the same bytes; `samara audit` is deeper.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import stat
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from blake3 import blake3
-
-from samara.fetcher.blocks import BadBlock
+from samara.fetcher.bundle_lanes import Lanes, Proof, Staged
 from samara.fetcher.bundle_stream import BundleReader
 from samara.fetcher.bundle_trust import Judged, Standing, Verdict, Vouched, judge, remember
 from samara.fetcher.partial import Partial
 from samara.fetcher.plan import RESERVE
 from samara.fetcher.recheck import recheck
-from samara.fetcher.steady import SteadyFile
 from samara.registry.durable import TEMPORARY_PREFIX, fsync_folder, io_errors
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.progress import reporting
 from samara.registry.store import commit_blob, free_bytes, link_view, seal, stamp_at, whole_copy
 from samara.schemas.bundle import Kind, Member
-from samara.schemas.digests import b3_hex, b3_text
+from samara.schemas.digests import b3_hex
 from samara.schemas.errors import DiskFullError, IntegrityError, StoreError
 from samara.schemas.events import CheckProgress, FileReady, OnEvent, Reached, ignore
-from samara.schemas.manifest import Block, Release, ReleaseFile
+from samara.schemas.manifest import Release, ReleaseFile
 
 STAGING = TEMPORARY_PREFIX + "import"  # below SAMARA_HOME: on the store's disk, and no leftover that audit overlooks
 _LOCK = "import.lock"
-_CHUNK = 1 << 20  # bytes: long beside a lock, short beside a second-level cache
-_RING = 6  # chunks on their way from zstd to disk and hashes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +153,7 @@ class _Import:
         for member in members:
             self._look_for(self._files[member.key])
         self._require_room([member for member in members if member.key not in self._here])
-        with _Lanes() as lanes:
+        with Lanes() as lanes:
             for member in members:
                 self._take(reader, member, lanes)
         reader.finish()
@@ -192,14 +184,14 @@ class _Import:
                 actual=f"{free:,}", next_step="free some space, or set SAMARA_HOME to a larger disk",
             )  # fmt: skip
 
-    def _take(self, reader: BundleReader, member: Member, lanes: _Lanes) -> None:
+    def _take(self, reader: BundleReader, member: Member, lanes: Lanes) -> None:
         file = self._files[member.key]
         report = reporting(CheckProgress, file.path, member.size, self._on_event)
-        proof = _Proof(file, reader.path)
+        proof = Proof(file, reader.path)
         jobs: list[Callable[[memoryview], object]] = [proof.whole.update, proof.blocks]
         with contextlib.ExitStack() as stack:
             if member.key not in self._here:
-                target = stack.enter_context(_Staged(self._staging / b3_hex(member.key)))
+                target = stack.enter_context(Staged(self._staging / b3_hex(member.key)))
                 jobs.append(target.write)
                 self._staged[member.key] = target.path
                 self._written += member.size
@@ -213,7 +205,7 @@ class _Import:
             proof.check()
 
     def _stage_inline(self, file: ReleaseFile, data: bytes) -> None:
-        with _Staged(self._staging / file.b3_hex) as target:  # the manifest was read only as these bytes fit it
+        with Staged(self._staging / file.b3_hex) as target:  # the manifest was read only as these bytes fit it
             target.write(memoryview(data))
         self._staged[file.b3] = target.path
 
@@ -304,119 +296,6 @@ class _Import:
             bytes_written=self._written,
             seconds=time.monotonic() - started,
         )
-
-
-class _Proof:
-    """One blob on its way past: every block as soon as it is complete, and the whole."""
-
-    def __init__(self, file: ReleaseFile, bundle: Path) -> None:
-        self.whole = blake3()
-        self._file = file
-        self._bundle = bundle
-        self._coming = iter(file.blocks)
-        self._block: Block | None = None
-        self._left = 0
-        self._state = blake3()
-
-    def blocks(self, data: memoryview) -> None:
-        """The next bytes. Raises IntegrityError at the end of a block that is wrong."""
-        while data:
-            if self._block is None:
-                self._block = next(self._coming)
-                self._left, self._state = self._block.size, blake3()
-            part = data[: self._left]
-            self._state.update(part)
-            self._left -= len(part)
-            data = data[len(part) :]
-            if self._left == 0:
-                self._end(self._block, self._state.digest())
-                self._block = None
-
-    def check(self) -> None:
-        """Raise IntegrityError unless the whole is right too."""
-        actual = b3_text(self.whole.digest())
-        if actual != self._file.b3:
-            raise IntegrityError(
-                f"{self._bundle}: {self._file.path} is another file although each block is right",
-                expected=self._file.b3, actual=actual, next_step="get the bundle again",
-            )  # fmt: skip
-
-    def _end(self, block: Block, actual: bytes) -> None:
-        if actual != block.digest:
-            raise IntegrityError(
-                f"{self._bundle}: {self._file.path}: {BadBlock(block=block, actual=actual)}",
-                next_step="get the bundle again",
-            )
-
-
-class _Staged:
-    """A blob being written where nobody looks. Use as a context manager: leaving it well makes it durable."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with io_errors(path):
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
-        self._file = SteadyFile(self._fd, path)
-
-    def __enter__(self) -> _Staged:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        try:
-            with self._file:
-                if kind is None:
-                    self._file.sync()
-        finally:
-            os.close(self._fd)
-
-    def write(self, data: memoryview) -> None:
-        """Append. Raises DiskFullError or StoreError."""
-        self._file.write(data)
-
-
-class _Lanes:
-    """Threads that each do one job on every chunk, in order, while the next chunk is being read. Memory: the ring."""
-
-    def __init__(self) -> None:
-        self._ring = [memoryview(bytearray(_CHUNK)) for _ in range(_RING)]
-        self._lanes = [ThreadPoolExecutor(max_workers=1, thread_name_prefix="import") for _ in range(3)]
-        self._at_work: deque[list[Future[object]]] = deque()
-        self._next = 0
-
-    def __enter__(self) -> _Lanes:
-        return self
-
-    def __exit__(self, *_exc: object) -> None:
-        for lane in self._lanes:
-            lane.shutdown(wait=True, cancel_futures=True)
-
-    def buffers(self) -> Iterator[memoryview]:
-        """Buffers that nobody works on any more. Raises what went wrong in the work on an earlier one."""
-        while True:
-            if len(self._at_work) == _RING:
-                self._end_first()
-            yield self._ring[self._next % _RING]
-            self._next += 1
-
-    def run(self, part: memoryview, jobs: Sequence[Callable[[memoryview], object]]) -> None:
-        """Have each job done on `part`, beside the others and after its own earlier parts."""
-        self._at_work.append([lane.submit(job, part) for lane, job in zip(self._lanes, jobs, strict=False)])
-
-    def finish(self) -> None:
-        """All work is done. Raises what went wrong in it."""
-        while self._at_work:
-            self._end_first()
-
-    def wait(self) -> None:
-        """No work is going on, whatever became of it."""
-        for futures in self._at_work:
-            wait(futures)
-        self._at_work.clear()
-
-    def _end_first(self) -> None:
-        for future in self._at_work[0]:
-            future.result()
-        self._at_work.popleft()
 
 
 def _is_regular(path: Path) -> bool:

@@ -29,7 +29,7 @@ from samara.schemas.bundle import (
 )
 from samara.schemas.errors import MalformedError, NotFoundError, UsageError, cannot_read
 from samara.schemas.release_file import ZSTD_MAGIC
-from samara.seeder.hashing import open_source
+from samara.seeder.source_file import open_source
 
 _READ = 256 << 10  # compressed bytes taken from the disk at once
 

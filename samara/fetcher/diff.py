@@ -27,7 +27,7 @@ from samara.schemas.errors import MalformedError, SamaraError
 from samara.schemas.manifest import Release, ReleaseFile
 from samara.schemas.references import parse_reference
 from samara.seeder.gguf_facts import read_gguf
-from samara.seeder.hashing import open_source
+from samara.seeder.source_file import open_source
 
 if TYPE_CHECKING:
     from samara.registry.index import Index

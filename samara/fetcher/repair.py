@@ -43,7 +43,7 @@ from samara.schemas.events import Note, OnEvent, SourceRejected, WaitingForOther
 from samara.schemas.manifest import ReleaseFile
 from samara.schemas.references import looks_like_reference, parse_reference
 from samara.schemas.stamps import Stamp
-from samara.seeder.hashing import open_source
+from samara.seeder.source_file import open_source
 
 _VIEWS = (
     "views"  # in the partial's folder: names below models/ that the damaged blob has, until the mended one has them

@@ -22,7 +22,7 @@ from samara.schemas.manifest import ReleaseFile
 from samara.schemas.references import looks_like_reference, parse_reference
 from samara.schemas.release_file import SUFFIX
 from samara.schemas.stamps import Stamp
-from samara.seeder.hashing import open_source
+from samara.seeder.source_file import open_source
 
 
 def verify(home: Home, target: str, *, on_event: OnEvent = ignore) -> tuple[CheckedFile, ...]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,9 @@ from typing import Protocol
 from blake3 import blake3
 
 from samara.schemas.bittorrent import LEAF, TorrentHashes, piece_length_for, pieces_root_of_layer, zero_piece_node
-from samara.schemas.errors import IntegrityError, SamaraError, UsageError, cannot_read
+from samara.schemas.errors import IntegrityError
 from samara.schemas.stamps import Stamp
+from samara.seeder.source_file import changed, open_source, require_same, stamp_of
 
 CHUNK = 1 << 20  # bytes; what one job takes at a time: long beside a lock, short beside a second-level cache
 RING = 12  # chunks in memory: how far the fastest chain may run ahead of the slowest
@@ -73,39 +73,18 @@ def hash_file(
     if min(cuts, default=1) < 1 or chunk < LEAF or chunk.bit_count() != 1:
         raise ValueError("blocks have at least one byte; chunks are powers of two from 16 KiB")
     where = name if fd is None else fd
-    before = _stamp(name, where)
+    before = stamp_of(name, where)
     with open_source(path) if fd is None else FileIO(fd, closefd=False) as file:
         file.seek(0)
-        opened = _stamp(name, file.fileno())
+        opened = stamp_of(name, file.fileno())
         size = opened.size
         if size != sum(cuts):
-            raise _changed(name, expected=f"{sum(cuts)} bytes", actual=size)
+            raise changed(name, expected=f"{sum(cuts)} bytes", actual=size)
         one_pass = _Pass(name, file, size, cuts, chunk=chunk, on_progress=on_progress)
         one_pass.run(_cores() if threads is None else threads)
-        _check_same(name, opened, file.fileno())
-    _check_same(name, before, where)
+        require_same(name, opened, file.fileno())
+    require_same(name, before, where)
     return one_pass.result(before)
-
-
-def open_source(path: str | os.PathLike[str]) -> FileIO:
-    """Open a file to publish, unbuffered and for reading: a regular one with bytes in it.
-
-    Raises NotFoundError or UsageError for anything else.
-    """
-    name = os.fspath(path)
-    _stamp(name, name)  # before opening: a named pipe would keep us waiting for its writer
-    try:
-        file = FileIO(name, opener=_open_without_waiting)
-    except OSError as error:
-        raise cannot_read(name, error) from error
-    try:
-        _stamp(name, file.fileno())
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
 # --- the pass -----------------------------------------------------------------------------------------------------
@@ -304,7 +283,7 @@ class _Pass:
                     next_step="check the disk it lies on",
                 ) from error
             if not read:
-                raise _changed(self._name, expected=f"{self._size} bytes", actual=offset + got)
+                raise changed(self._name, expected=f"{self._size} bytes", actual=offset + got)
             got += read
         with self._work:
             self._views[slot] = view
@@ -396,47 +375,3 @@ def _sha1(data: memoryview | bytes = b"") -> _Hash:
 def _cores() -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, MOST_THREADS)
-
-
-# --- the file -----------------------------------------------------------------------------------------------------
-
-
-def _open_without_waiting(name: str, flags: int) -> int:
-    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-
-
-def _stamp(name: str, where: int | str) -> Stamp:
-    """The stamp of a path or descriptor. Raises for what can't be published."""
-    try:
-        found = os.stat(where)  # noqa: PTH116  (a descriptor has no Path)
-    except ValueError:
-        raise UsageError(f"{name!r} can't be the name of a file") from None
-    except OSError as error:
-        raise cannot_read(name, error) from error
-    if stat.S_ISDIR(found.st_mode):
-        raise UsageError(f"{name} is a folder", next_step="name the files in it")
-    if not stat.S_ISREG(found.st_mode):
-        raise UsageError(f"{name} is not a regular file", next_step="copy its bytes into a file first")
-    if found.st_size == 0:
-        raise UsageError(f"{name} is empty", expected="at least 1 byte", actual=0)
-    return Stamp.of(found)
-
-
-def _check_same(name: str, before: Stamp, where: int | str) -> None:
-    try:
-        after = _stamp(name, where)
-    except SamaraError as error:
-        raise _changed(name, expected=_seen(before), actual=f"({error})") from error
-    if after != before:
-        raise _changed(name, expected=_seen(before), actual=_seen(after))
-
-
-def _seen(stamp: Stamp) -> str:
-    return f"{stamp.size} bytes (modified {stamp.mtime_ns}, inode {stamp.inode})"
-
-
-def _changed(name: str, *, expected: str, actual: object) -> IntegrityError:
-    return IntegrityError(
-        f"{name} changed while it was being read",
-        expected=expected, actual=actual, next_step="try again once nothing writes to it",
-    )  # fmt: skip

@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from samara.registry.durable import TEMPORARY_PREFIX, io_errors, write_durably
 from samara.registry.home import Home
 from samara.registry.index import Index
@@ -29,7 +27,6 @@ from samara.registry.sweep import sweep, sweep_folder
 from samara.registry.trust.files import time_text
 from samara.registry.trust.keys import AskPassphrase, SecretKey
 from samara.registry.trust.own_catalog import listing, own_catalog, update_catalog
-from samara.registry.trust.pins import TrustFolder
 from samara.registry.trust.publishers import Publisher
 from samara.registry.trust.signing import verify_envelope
 from samara.schemas.bittorrent import piece_length_for
@@ -43,7 +40,6 @@ from samara.schemas.manifest import (
     BlockEntry,
     FileEntry,
     Predicate,
-    PublisherEntry,
     Release,
     ReleaseFile,
     Role,
@@ -51,7 +47,7 @@ from samara.schemas.manifest import (
     build_payload,
     parse_manifest,
 )
-from samara.schemas.references import Reference, looks_like_reference, parse_reference
+from samara.schemas.references import Reference
 from samara.schemas.release_file import (
     SUFFIX,
     ZSTD_MAGIC,
@@ -64,30 +60,14 @@ from samara.schemas.release_file import (
 )
 from samara.schemas.stamps import Stamp
 from samara.seeder.gguf_facts import describe
-from samara.seeder.hashing import FileHashes, hash_file, open_source
+from samara.seeder.hashing import FileHashes, hash_file
 from samara.seeder.release_files import SourceFile, collect, role_of
+from samara.seeder.release_words import NOTHING_SAID, mirrors_of, portable, words_of
+from samara.seeder.release_words import Description as Description  # of `publish`'s arguments
+from samara.seeder.source_file import open_source
 from samara.seeder.torrent import build_torrent
 
 INLINE_TOTAL = 4 << 20  # bytes of all inline files of one release: a manifest is fetched whole, and held in memory
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Description:
-    """What people write about a release, and where plain HTTP copies of it lie.
-
-    `base_model`: for adapters; a reference, as people here write it, or any name.
-    """
-
-    license: str | None = None
-    description: str | None = None
-    upstream_repo: str | None = None
-    upstream_commit: str | None = None
-    base_model: str | None = None
-    mirrors: tuple[str, ...] = ()
-
-
-_NOTHING_SAID = Description()
-_SAID = {"mirrors": "mirror", "base_model": "base model"}  # a field of the manifest → what people call it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,7 +101,7 @@ def publish(
     publisher: Publisher,
     *,
     ask: AskPassphrase | None = None,
-    description: Description = _NOTHING_SAID,
+    description: Description = NOTHING_SAID,
     output: Path | None = None,
     now: datetime | None = None,
     check_newest: Callable[[], None] = _nothing_to_check,
@@ -136,13 +116,13 @@ def publish(
     """
     started = time.monotonic()
     sources = collect(files, on_event=on_event)
-    mirrors = _mirrors([one.path for one in sources], description.mirrors)
+    mirrors = mirrors_of([one.path for one in sources], description.mirrors)
     if reference.tag is None:
         raise UsageError(
             "publish under a tag, not under a digest", expected="publisher/model:tag", actual=str(reference)
         )
-    description = replace(description, base_model=_portable(home, publisher, description.base_model))
-    words = _words(reference.model, reference.tag, publisher, description, time_text(publishing_time(now)), mirrors)
+    description = replace(description, base_model=portable(home, publisher, description.base_model))
+    words = words_of(reference.model, reference.tag, publisher, description, time_text(publishing_time(now)), mirrors)
     target = output or Path.cwd() / f"{reference.model}-{reference.tag}{SUFFIX}"
     _check_target(target)
     sweep(home, now=time.time())
@@ -232,54 +212,6 @@ def _next_version(index: Index, publisher: Publisher, model: str) -> int:
     return max([index.next_version(publisher.identity, model) - 1, *listed]) + 1
 
 
-def _words(
-    model: str, tag: str, publisher: Publisher, said: Description, created: str, mirrors: dict[str, list[str]]
-) -> Predicate:
-    """The predicate but for its files and version: what people wrote is refused before anything is hashed."""
-    stand_in = FileEntry(
-        path="x", size=1, role=Role.OTHER, layout="", blocks=[BlockEntry(size=1, b3=f"b3:{'0' * 64}")], inline="eA=="
-    )  # fmt: skip
-    try:
-        for urls in mirrors.values():
-            FileEntry.model_validate({**stand_in.model_dump(), "mirrors": urls})
-        return Predicate.model_validate(
-            {
-                "publisher": PublisherEntry(identity=publisher.identity, name=publisher.name),
-                "model": model,
-                "tag": tag,
-                "version": 1,
-                "created": created,
-                "license": said.license,
-                "description": said.description,
-                "upstream": {"repo": said.upstream_repo, "commit": said.upstream_commit}
-                if said.upstream_repo
-                else None,
-                "base_model": said.base_model,
-                "files": [stand_in],
-            }
-        )
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = _SAID.get(str(first["loc"][0]), str(first["loc"][0]))
-        message = first["msg"].removeprefix("Value error, ").removeprefix("String ").removeprefix(f"{name} ")
-        raise UsageError(f"{name}: {message}", next_step="see: samara publish --help") from None
-
-
-def _portable(home: Home, publisher: Publisher, base_model: str | None) -> str | None:
-    """A base model as the manifest names it: portable if it is a reference to somebody known here, else as it is told.
-
-    Another machine's `acme` may be somebody else.
-    """
-    if base_model is None or not looks_like_reference(base_model):
-        return base_model
-    reference = parse_reference(base_model)
-    if reference.by_identity:
-        return str(reference)
-    pin = TrustFolder(home.trust).find(reference.publisher)
-    known = publisher.identity if reference.publisher == publisher.name else None if pin is None else pin.identity
-    return base_model if known is None else str(replace(reference, publisher=known, by_identity=True))
-
-
 def _check_target(target: Path) -> None:
     """Before anything is hashed: the release file has a folder, and writes over nothing but another release file."""
     if not target.parent.is_dir():
@@ -298,21 +230,6 @@ def _require_writable(folder: Path) -> None:
         probe = folder / (TEMPORARY_PREFIX + secrets.token_hex(8))
         probe.touch(exist_ok=False)
         probe.unlink()
-
-
-def _mirrors(names: Sequence[str], urls: Sequence[str]) -> dict[str, list[str]]:
-    """Each file's mirror URLs. A URL ending in / is a folder; any other is the one file itself."""
-    from urllib.parse import quote
-
-    found: dict[str, list[str]] = {name: [] for name in names}
-    for url in urls:
-        if not url.startswith(("http://", "https://")):
-            raise UsageError("not a mirror URL", expected="http(s)://…", actual=url)
-        if not url.endswith("/") and len(names) > 1:
-            raise UsageError(f"mirror {url} names one file, the release has {len(names)}", next_step="end it with /")
-        for name in names:
-            found[name].append(url + quote(name) if url.endswith("/") else url)
-    return found
 
 
 def _hash_all(

@@ -30,7 +30,8 @@ from samara.schemas.events import HashProgress, Listening, Note, OnEvent, SeedRo
 from samara.seeder.announce import Announcement, Announcer
 from samara.seeder.announcements import Announcements
 from samara.seeder.gguf_facts import describe
-from samara.seeder.hashing import hash_file, open_source
+from samara.seeder.hashing import hash_file
+from samara.seeder.source_file import open_source
 from samara.seeder.swarm import Swarm
 from samara.seeder.swarm_events import (
     DiskFailed,

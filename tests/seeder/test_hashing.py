@@ -24,7 +24,8 @@ from samara.schemas.bittorrent import LEAF, piece_length_for
 from samara.schemas.errors import IntegrityError, NotFoundError, SamaraError, UsageError
 from samara.schemas.stamps import Stamp
 from samara.seeder import hashing
-from samara.seeder.hashing import hash_file, open_source
+from samara.seeder.hashing import hash_file
+from samara.seeder.source_file import open_source
 
 KIB, MIB = 1 << 10, 1 << 20
 BORDERS = [1, LEAF, 2 * LEAF, 3 * LEAF, 64 * KIB, 256 * KIB, 512 * KIB, 768 * KIB, MIB, 2 * MIB, 3 * MIB]
