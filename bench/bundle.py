@@ -38,8 +38,8 @@ from blake3 import blake3
 from measure import report, run
 
 from samara.registry.home import ENV_HOME, Home
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.pins import TrustFolder
-from samara.registry.trust.publishers import init_publisher
 from samara.schemas.references import parse_reference
 from samara.seeder.publish import publish
 

@@ -44,8 +44,8 @@ import samara.seeder.publish as publishing
 from samara.fetcher.partial import Claims, Partial
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.pins import TrustFolder
-from samara.registry.trust.publishers import init_publisher
 from samara.schemas.bittorrent import (
     LEAF,
     TorrentHashes,

@@ -27,8 +27,9 @@ from samara.registry.service.app import create_app
 from samara.registry.service.server import RunningServer
 from samara.registry.service.service import Service
 from samara.registry.service.settings import Rates, Settings
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.own_catalog import listing, update_catalog
-from samara.registry.trust.publishers import Publisher, init_publisher
+from samara.registry.trust.publishers import Publisher
 from samara.registry.trust.signing import sign_payload
 from samara.schemas.bittorrent import (
     TorrentHashes,

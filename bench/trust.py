@@ -38,9 +38,10 @@ from support.dht import dht_network  # noqa: E402  (tests' own DHT)
 
 from samara.registry.home import ENV_HOME, Home  # noqa: E402
 from samara.registry.trust.catalog_client import CatalogClient  # noqa: E402
+from samara.registry.trust.making import init_publisher  # noqa: E402
 from samara.registry.trust.own_catalog import own_catalog, update_catalog  # noqa: E402
 from samara.registry.trust.pins import TrustFolder  # noqa: E402
-from samara.registry.trust.publishers import ONLINE_ROLES, init_publisher  # noqa: E402
+from samara.registry.trust.publishers import ONLINE_ROLES  # noqa: E402
 from samara.registry.trust.sources import FolderSource  # noqa: E402
 from samara.schemas.catalog import CatalogEntry  # noqa: E402
 from samara.schemas.metadata_bundle import MetadataBundle  # noqa: E402

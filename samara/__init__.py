@@ -24,8 +24,9 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds them equal t
     from samara.fetcher.pull import Pulled, pull
     from samara.fetcher.verify import verify
     from samara.registry.home import Home
+    from samara.registry.trust.making import init_publisher
     from samara.registry.trust.pins import TrustFolder
-    from samara.registry.trust.publishers import init_publisher, load_publisher
+    from samara.registry.trust.publishers import load_publisher
     from samara.runner.engine import Engine
     from samara.runner.options import EngineOptions
     from samara.schemas.errors import (
@@ -71,7 +72,7 @@ _PUBLIC = {
     "collect_facts": "samara.fetcher.audit_facts:collect",
     "export_bundle": "samara.fetcher.bundle_export",
     "import_bundle": "samara.fetcher.bundle_import",
-    "init_publisher": "samara.registry.trust.publishers",
+    "init_publisher": "samara.registry.trust.making",
     "load_publisher": "samara.registry.trust.publishers",
     "locate": "samara.fetcher.local",
     "parse_reference": "samara.schemas.references",

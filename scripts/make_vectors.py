@@ -28,8 +28,9 @@ from samara.registry.home import Home
 from samara.registry.trust.catalogs import write_catalog
 from samara.registry.trust.identity import ROOT_V1_NAME, identity_of, infohash_of, root_magnet
 from samara.registry.trust.keys import SecretKey, open_key, seal_key
+from samara.registry.trust.making import install_publisher
 from samara.registry.trust.own_catalog import own_catalog
-from samara.registry.trust.publishers import Publisher, install_publisher
+from samara.registry.trust.publishers import Publisher
 from samara.registry.trust.recovery import KeyRecord, Recovery
 from samara.registry.trust.roots import first_root_plan, write_root
 from samara.schemas.bittorrent import (

@@ -32,7 +32,8 @@ from samara.registry.service.settings import Settings
 from samara.registry.swarm_samples import SwarmSample
 from samara.registry.tracker import Tracker
 from samara.registry.tracker.values import Announce, Torrent
-from samara.registry.trust.publishers import Publisher, init_publisher
+from samara.registry.trust.making import init_publisher
+from samara.registry.trust.publishers import Publisher
 from samara.schemas.manifest import Release, ReleaseFile
 from samara.schemas.references import parse_reference
 from samara.seeder.publish import Description, publish

@@ -64,7 +64,7 @@ def init(
     SAMARA_PASSPHRASE, or your answer on a terminal, encrypts the keys.
     """
     from samara.registry.trust.keys import KDF_ROUNDS
-    from samara.registry.trust.publishers import init_publisher
+    from samara.registry.trust.making import init_publisher
 
     home = _writable_home()
     passphrase = choose_passphrase(f"the keys of {name}")
@@ -118,7 +118,7 @@ def import_(file: Path, name: str | None) -> None:
 
     Compare it with the one you know: whoever could change the file could have changed who it restores.
     """
-    from samara.registry.trust.publishers import import_publisher
+    from samara.registry.trust.making import import_publisher
 
     publisher = import_publisher(_writable_home(), file, ask_passphrase, now=datetime.now(UTC), name=name)
     screen.note(f"restored publisher {publisher.name}; its keys are in {publisher.folder}")

@@ -130,7 +130,8 @@ def export(name: str, file: Path) -> None:
     The passphrase is the keys' own; one is asked for if they have none.
     """
     from samara.cli.passphrase import choose_passphrase
-    from samara.registry.trust.publishers import export_publisher, key_facts, load_publisher
+    from samara.registry.trust.making import export_publisher
+    from samara.registry.trust.publishers import key_facts, load_publisher
 
     home = Home.find()
     publisher = load_publisher(home, name)

@@ -17,7 +17,7 @@ from samara.cli.network import parse_rate
 from samara.cli.run import choose_model
 from samara.fetcher.resolve import is_release_file, resolve
 from samara.schemas.errors import ExitCode, SamaraError, UsageError
-from samara.seeder import hashing
+from samara.seeder import source_file
 from samara.seeder.swarm_options import SwarmOptions
 
 TINY = Path(__file__).parents[1] / "fixtures" / "tiny-q8_0.gguf"
@@ -121,7 +121,7 @@ class TestFilesThatCannotBeRead:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
         with monkeypatch.context() as patch:
-            patch.setattr(hashing, "_open_without_waiting", refuse)
+            patch.setattr(source_file, "_open_without_waiting", refuse)
             patch.setattr(Path, "open", refuse)
             done = acme(command, path, code=ExitCode.USAGE)
         assert "can't be read by this user" in done.err

@@ -24,7 +24,7 @@ from bundle_kit import (
 from support.pulls import pull_half
 from support.world import MIB, Shelf, assert_pulled, flip, leftovers, one_blob, random_file, shelf, trusting_home
 
-from samara.fetcher import bundle_import, steady
+from samara.fetcher import bundle_import, bundle_lanes, steady
 from samara.fetcher.audit import findings
 from samara.fetcher.audit_facts import collect
 from samara.fetcher.bundle_import import STAGING, import_bundle
@@ -94,7 +94,7 @@ def test_blocks_of_another_file_under_a_whole_that_doesnt_fit(
     monkeypatch: pytest.MonkeyPatch, home: Home, bundle: Path
 ) -> None:
     """Block digests that fit and a whole that doesn't can only be a lying manifest; the whole is asked all the same."""
-    monkeypatch.setattr(bundle_import._Proof, "blocks", lambda _self, _data: None)
+    monkeypatch.setattr(bundle_lanes.Proof, "blocks", lambda _self, _data: None)
     imported(home, bundle)
     flipped = two_wrong(bundle)
     with pytest.raises(IntegrityError, match="although each block is right"):

@@ -38,9 +38,9 @@ from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.trust.catalog_client import CatalogClient
 from samara.registry.trust.key_changes import renew_root, rotate_key
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.own_catalog import nothing, own_bundle, retraction, tagging
 from samara.registry.trust.pins import TrustFolder
-from samara.registry.trust.publishers import init_publisher
 from samara.registry.trust.sources import BundleSource
 from samara.schemas.bundle import pack_roots
 from samara.schemas.errors import IntegrityError, MalformedError, NotFoundError, TrustError

@@ -26,9 +26,10 @@ from samara.registry.home import Home
 from samara.registry.trust.catalog_client import CatalogClient
 from samara.registry.trust.key_changes import rotate_key
 from samara.registry.trust.known import KnownCatalogs
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.own_catalog import listing, nothing, own_catalog, retraction, tagging
 from samara.registry.trust.pins import TrustFolder
-from samara.registry.trust.publishers import Publisher, init_publisher, load_publisher
+from samara.registry.trust.publishers import Publisher, load_publisher
 from samara.registry.trust.release import VerifiedRelease, open_release
 from samara.registry.trust.roots import RootChain
 from samara.registry.trust.sources import MetadataSource

@@ -267,8 +267,8 @@ def test_a_full_disk_is_said_and_nothing_is_changed(tmp_path: Path, monkeypatch:
     flip(published.source, 5)
     rotten = published.source.read_bytes()
     with monkeypatch.context() as patched:
-        patched.setattr("samara.fetcher.repair.reflink", lambda *_: False)
-        patched.setattr("samara.fetcher.repair.free_bytes", lambda _folder: MIB)
+        patched.setattr("samara.fetcher.in_place.reflink", lambda *_: False)
+        patched.setattr("samara.fetcher.in_place.free_bytes", lambda _folder: MIB)
         with pytest.raises(DiskFullError, match="not enough room at"):
             repaired(published.home, published, published.source)
     assert published.source.read_bytes() == rotten

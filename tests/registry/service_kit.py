@@ -21,8 +21,9 @@ from samara.registry.publications.own import list_own
 from samara.registry.service.ports import Bringer
 from samara.registry.service.service import Service
 from samara.registry.service.settings import Settings
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.own_catalog import own_catalog
-from samara.registry.trust.publishers import Publisher, init_publisher
+from samara.registry.trust.publishers import Publisher
 from samara.registry.trust.signing import sign_payload
 from samara.schemas.envelope import Envelope
 from samara.schemas.manifest import Release

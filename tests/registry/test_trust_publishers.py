@@ -12,14 +12,9 @@ from trust_kit import NOW, QUICK, VECTOR, home_at, line_of, payload_of, quick_pu
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
 from samara.registry.trust.keys import is_sealed, new_key, save_key, seal_key
+from samara.registry.trust.making import import_publisher, init_publisher
 from samara.registry.trust.pins import TrustFolder
-from samara.registry.trust.publishers import (
-    import_publisher,
-    init_publisher,
-    key_facts,
-    list_publishers,
-    load_publisher,
-)
+from samara.registry.trust.publishers import key_facts, list_publishers, load_publisher
 from samara.registry.trust.recovery import MAX_RECOVERY_BYTES, Recovery, pack_recovery
 from samara.registry.trust.signing import verify_envelope
 from samara.schemas.errors import MalformedError, NotFoundError, StoreError, TrustError, UsageError

@@ -11,7 +11,8 @@ from pathlib import Path
 from samara.registry.home import Home
 from samara.registry.trust.identity import identity_of
 from samara.registry.trust.keys import SecretKey, new_key
-from samara.registry.trust.publishers import Publisher, init_publisher
+from samara.registry.trust.making import init_publisher
+from samara.registry.trust.publishers import Publisher
 from samara.registry.trust.roots import (
     ROLES,
     ROOT_LIFETIME,

@@ -22,8 +22,9 @@ from vector_files import FIXTURES, FOLDER, vector
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.trust.key_changes import rotate_key
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.own_catalog import nothing, retraction, tagging, update_catalog
-from samara.registry.trust.publishers import ONLINE_ROLES, Publisher, init_publisher, load_publisher
+from samara.registry.trust.publishers import ONLINE_ROLES, Publisher, load_publisher
 from samara.schemas.bittorrent import MAX_SMALL_FILE, bdecode, magnet, parse_magnet, small_torrent
 from samara.schemas.envelope import canonical_json
 from samara.schemas.errors import SamaraError

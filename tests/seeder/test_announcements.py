@@ -12,9 +12,10 @@ from samara.registry.index import Index
 from samara.registry.trust.catalog_client import CatalogClient
 from samara.registry.trust.identity import ROOT_V1_NAME, infohash_of
 from samara.registry.trust.key_changes import rotate_key
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.own_catalog import own_catalog
 from samara.registry.trust.pins import TrustFolder
-from samara.registry.trust.publishers import init_publisher, load_publisher
+from samara.registry.trust.publishers import load_publisher
 from samara.registry.trust.sources import BundleSource
 from samara.schemas.bittorrent import small_torrent
 from samara.schemas.events import Event, Note, Warned

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from samara.schemas.bittorrent import LEAF, piece_length_for
 from samara.schemas.errors import IntegrityError, NotFoundError, SamaraError, UsageError
 from samara.schemas.stamps import Stamp
-from samara.seeder import hashing
+from samara.seeder import hashing, source_file
 from samara.seeder.hashing import hash_file
 from samara.seeder.source_file import open_source
 
@@ -282,7 +282,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(errno.EACCES, "Permission denied", name)
 
     (tmp_path / "secret").write_bytes(b"x")
-    monkeypatch.setattr(hashing, "FileIO", refuse)  # tests may run as root, who may read everything
+    monkeypatch.setattr(source_file, "FileIO", refuse)  # tests may run as root, who may read everything
     error = refusal(tmp_path / "secret")
     assert isinstance(error, UsageError)
     assert error.next_step is not None and "permissions" in error.next_step
@@ -315,7 +315,7 @@ def test_a_disk_that_fails_is_named_with_the_place(tmp_path: Path, monkeypatch: 
 
     path = tmp_path / "blob"
     make(path, 64 * SMALL)
-    monkeypatch.setattr(hashing, "FileIO", Failing)
+    monkeypatch.setattr(source_file, "FileIO", Failing)
     with pytest.raises(IntegrityError, match=rf"byte {20 * SMALL} of {64 * SMALL} \(Input/output error\)"):
         hash_file(path, [64 * SMALL], chunk=SMALL)
     assert no_workers()
@@ -328,7 +328,7 @@ def test_short_reads_are_only_slow(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     path = tmp_path / "blob"
     data = make(path, 10 * SMALL + 1)
-    monkeypatch.setattr(hashing, "FileIO", Short)
+    monkeypatch.setattr(source_file, "FileIO", Short)
     check_against_plain_hashes(path, data, [len(data)], hash_file(path, [len(data)], chunk=SMALL))
 
 

@@ -20,7 +20,8 @@ from samara.fetcher.companions import is_adapter, what_is_missing
 from samara.fetcher.local import locate
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.trust.publishers import Publisher, init_publisher
+from samara.registry.trust.making import init_publisher
+from samara.registry.trust.publishers import Publisher
 from samara.runner.engine import Engine
 from samara.runner.options import EngineOptions
 from samara.schemas.errors import UsageError

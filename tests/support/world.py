@@ -12,8 +12,9 @@ from pathlib import Path
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.pins import TrustFolder
-from samara.registry.trust.publishers import Publisher, init_publisher
+from samara.registry.trust.publishers import Publisher
 from samara.schemas.manifest import Release, ReleaseFile
 from samara.schemas.references import parse_reference
 from samara.seeder.publish import Description, publish

@@ -6,7 +6,7 @@ cryptography; their objects and exceptions stop here.
     keys        Ed25519 key files
     signing     DSSE signatures over manifests
     pins        trust/: the identities this machine trusts, and the roots it has seen of them
-    publishers  keys/: the publisher side; recovery: its encrypted backup
+    publishers  keys/: the publisher side; making: how one comes to be; recovery: its encrypted backup
     release     a release against all of this, alone or by its catalog: start reading here
 
     catalogs        a publisher's catalog as TUF metadata: write it, read it
