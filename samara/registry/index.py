@@ -1,4 +1,4 @@
-"""The index: all that this machine knows and holds, in one SQL database.
+"""The index: all that this machine knows and holds, in one SQL database that machines may share.
 
 Rows, sessions and SQLAlchemy's exceptions stop here; what goes in and out are the frozen values of `samara.schemas` and
 of `samara.registry.records`. Every public method is one transaction. The index claims nothing about bytes that isn't
@@ -10,18 +10,20 @@ holdings; the database itself, an SQLite file or PostgreSQL: index_database.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from samara.registry import index_blobs, index_partials, index_pulls, index_releases, schema
+from samara.registry import index_blobs, index_partials, index_pulls, index_releases, schema, stores
 from samara.registry.durable import io_errors
 from samara.registry.holdings import Holdings, forget, held_releases, is_needed
 from samara.registry.home import Home
 from samara.registry.index_database import Database, open_database
 from samara.registry.listings import Listings
+from samara.registry.own_rows import is_own
 from samara.registry.records import BlobRecord, Counts, Location, StoredRelease
 from samara.registry.tables import BlobRow, BlockRow, LocationRow, ReleaseRow
 from samara.schemas.envelope import Envelope
@@ -53,6 +55,7 @@ class Index:
             if not _is_ready(database):
                 with database.write() as session:
                     schema.bring_up_to_date(session.connection(), migrating=migrating)
+            stores.settle(database, home, now=time.time())
         except BaseException:
             database.close()
             raise
@@ -79,6 +82,7 @@ class Index:
             database.close()
             raise
         if can_be_read:
+            stores.settle_to_read(database, home, now=time.time())
             return cls(database)
         database.close()  # `open` makes, migrates or refuses it
         return cls.open(home, lock_wait=lock_wait)
@@ -102,6 +106,13 @@ class Index:
     def listings(self) -> Listings:
         """What a registry lists out of this index."""
         return self._listings
+
+    def keep_seat(self, home: Home, *, now: float) -> None:
+        """For who has it open for long: say that this store is in use, and notice if its place was taken by a copy.
+
+        `now`: UTC epoch seconds. Raises StoreError.
+        """
+        stores.settle(self._database, home, now=now)
 
     # -- releases ------------------------------------------------------------------------------------------------
 
@@ -285,12 +296,12 @@ class Index:
     # -- the index itself ----------------------------------------------------------------------------------------
 
     def counts(self) -> Counts:
-        """How much the index holds."""
+        """How much the index holds; of locations: how many of this store's."""
         with self._database.read() as session:
-            found = [
-                session.scalar(select(sa.func.count()).select_from(table)) or 0
-                for table in (ReleaseRow, BlobRow, BlockRow, LocationRow)
-            ]
+            counted = select(sa.func.count())
+            found = [session.scalar(counted.select_from(table)) or 0 for table in (ReleaseRow, BlobRow, BlockRow)]
+            places = counted.select_from(LocationRow).where(is_own(session, LocationRow.store))
+            found.append(session.scalar(places) or 0)
         return Counts(releases=found[0], blobs=found[1], blocks=found[2], locations=found[3])
 
     def damage(self) -> tuple[str, ...]:
