@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from samara.registry.http import HttpClient
 from samara.registry.index import Index
 from samara.registry.publications.accept import Rules
+from samara.registry.publications.follow_status import FollowStatus
 from samara.registry.publications.sync import Refused, Seen, SyncedFrom, SyncRules, sync_from
-from samara.registry.service.ports import FollowStatus
 from samara.schemas.errors import SamaraError
 from samara.schemas.events import Event, Note, OnEvent, Warned
 from samara.schemas.networks import NetworkPolicy
