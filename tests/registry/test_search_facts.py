@@ -121,10 +121,19 @@ class TestFacts:
         ]  # fmt: skip
         facts = Facts.of(listed)
         one = facts.after([dataclasses.replace(listed[0], size=9)], ())
-        other = facts.after([], {2, 3})
+        other = facts.after([], {1, 2})
         agree(one, [dataclasses.replace(listed[0], size=9), *listed[1:]])
-        agree(other, [row for row in listed if row.id not in {2, 3}])
+        agree(other, [row for row in listed if row.id not in {1, 2}])
         agree(facts, listed)
+
+    def test_a_model_may_come_to_have_the_number_of_one_that_is_gone(self) -> None:
+        row = Row(id=1, model=1, publisher=1, name="a", version=1, listed_at=1.0, size=1, facets=("phi", None, None))
+        facts = Facts.of([dataclasses.replace(row, id=n, model=n, name="-abcde"[n]) for n in range(1, 6)])
+        facts = facts.after([dataclasses.replace(row, id=10, model=3, name="z")], {3})
+        facts = facts.after([dataclasses.replace(row, id=11, model=6, name="dd")], ())
+        chosen = facts.choose(ids=None, publisher=None, facets=(), exact=(), min_size=None, max_size=None)
+        assert facts.by_name(chosen) == [1, 2, 4, 6, 5, 3]
+        assert facts.by_relevance(chosen, ("z",))[0] == 3
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
