@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from samara.registry.barred import BarredError
+from samara.registry.service.logs import note
 from samara.schemas.errors import (
     DiskFullError,
     IntegrityError,
@@ -54,10 +56,16 @@ class RefusedError(SamaraError):
         self.headers = headers or {}
 
 
-def problem(error: SamaraError) -> JSONResponse:
-    """An error of ours as an answer."""
+def problem(error: SamaraError, *, contact: str | None = None) -> JSONResponse:
+    """An error of ours as an answer. `contact`: the operator's, told to whom what was taken down concerns."""
+    reason = "taken down" if isinstance(error, BarredError) else error.as_dict().get("reason")
+    if reason is not None:
+        note(f"{reason}: {error.what}" + (f" ({error.actual})" if error.actual else ""))
     if isinstance(error, RefusedError):
-        return problem_of(error.status, error, headers=error.headers)
+        about = contact if reason == "barred" else None
+        return problem_of(error.status, error, headers=error.headers, contact=about)
+    if isinstance(error, BarredError):
+        return problem_of(410, error, headers={}, contact=contact)
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
     if status != 503:
         return problem_of(status, error, headers={})
@@ -72,10 +80,14 @@ def public(error: SamaraError) -> SamaraError:
     return error
 
 
-def problem_of(status: int, error: SamaraError, *, headers: dict[str, str]) -> JSONResponse:
+def problem_of(
+    status: int, error: SamaraError, *, headers: dict[str, str], contact: str | None = None
+) -> JSONResponse:  # fmt: skip
     """An error with a status of one's own choice."""
     body: dict[str, object] = {"type": "about:blank", "title": error.what, "status": status, "detail": str(error)}
     body |= {name: value for name, value in error.as_dict().items() if value is not None and name not in _NOT_TOLD}
+    if contact is not None:
+        body["contact"] = contact
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 
@@ -86,16 +98,19 @@ def _allowing(headers: dict[str, str]) -> dict[str, str]:
 
 
 def install(
-    app: FastAPI, on_unknown: Callable[[Request, RefusedError], Response | None] | None = None
-) -> None:  # fmt: skip
+    app: FastAPI,
+    on_unknown: Callable[[Request, RefusedError], Response | None] | None = None,
+    *,
+    contact: str | None = None,
+) -> None:
     """Let `app` answer every error as a problem: ours, requests that don't fit a route, unknown routes.
 
-    `on_unknown`: for who would rather see a page; None where that doesn't fit.
+    `on_unknown`: for who would rather see a page; None where that doesn't fit. `contact`: see `problem`.
     """
 
     async def answer(_request: Request, error: Exception) -> Response:
         assert isinstance(error, SamaraError)
-        return problem(error)
+        return problem(error, contact=contact)
 
     async def unfit(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from samara.registry.barred import Barred
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.listings import Listings
@@ -37,10 +38,12 @@ class Service:
     clock: Callable[[], float] = time.time
     manifests: Manifests = field(init=False)
     catalogs: AcceptedCatalogs = field(init=False)
+    barred: Barred = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "manifests", Manifests(self.index))
         object.__setattr__(self, "catalogs", self.proven or AcceptedCatalogs(self.index.listings))
+        object.__setattr__(self, "barred", Barred(self.index.database))
 
     @property
     def listings(self) -> Listings:
