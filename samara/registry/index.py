@@ -11,7 +11,7 @@ holdings; the database itself, an SQLite file or PostgreSQL: index_database.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from sqlalchemy import select
 
 from samara.registry import index_blobs, index_partials, index_pulls, index_releases, schema, stores
 from samara.registry.durable import io_errors
-from samara.registry.holdings import Holdings, forget, held_releases, is_needed
+from samara.registry.holdings import Forgotten, Holdings, forget, held_releases, is_needed
 from samara.registry.home import Home
 from samara.registry.index_database import Database, open_database
 from samara.registry.listings import Listings
@@ -273,22 +273,24 @@ class Index:
                 partials=frozenset(index_partials.every(session)),
             )
 
-    def forget_release(self, manifest: str) -> tuple[str, ...] | None:
-        """Forget a release; the blobs (b3 text) that no release needs any more. None if it wasn't known.
+    def forget_release(self, manifest: str) -> Forgotten | None:
+        """Forget a release, and blobs that no other one needs. None if it wasn't known.
 
-        Their rows, files in place included, go with it. Names and bytes are the caller's to remove, after this.
+        Their rows, files in place included, go with it; if another store that shares the database has bytes of it, this
+        store's alone, and the release stays. Names and bytes are the caller's to remove, after this.
         """
         with self._database.write() as session:
             return forget(session, manifest)
 
-    def unless_needed(self, b3: str, remove: Callable[[], None]) -> bool:
-        """Call `remove` if no release needs this blob; whether it was called.
+    def unless_needed(self, b3: str, remove: Callable[[], None], *, let_go: Collection[str] = ()) -> bool:
+        """Call `remove` if no release needs this blob here; whether it was called. `let_go`: manifests of releases that
+        were forgotten just now and stay for another store's sake.
 
         Nobody can record a release meanwhile: whoever pulls one either did so before, and the blob stays, or does so
         after, and finds no file.
         """
         with self._database.write() as session:
-            if is_needed(session, b3):
+            if is_needed(session, b3, let_go=let_go):
                 return False
             remove()
             return True

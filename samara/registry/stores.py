@@ -4,8 +4,9 @@ What the database knows of models is everybody's: releases, blobs, blocks, torre
 which transfers have begun, records of pulls and trackers' counts are one store's each (`samara.registry.own_rows`).
 
 `settle` tells a database whose process this is, once it is opened. A store that the database doesn't know yet takes
-over what it says of files that are here: each by its stamp, which no other file bears; blobs of its own folder by their
-size, unverified until they are read. So an upgrade, a moved folder and a restored backup find what is theirs again.
+over what is true here of what nobody claimed, and of what was said by a store at the same path: files by their stamp,
+which no other one bears; blobs of its own folder by their size, unverified until they are read. So an upgrade, a lost
+file `store-id` and a restored backup find what is theirs again.
 """
 
 from __future__ import annotations
@@ -174,7 +175,9 @@ def _plain(text: str, length: int) -> str:
 
 
 def _take_over(session: Session, home: Home, store: str) -> None:
-    for rows in _by_path(session):
+    same_path = select(StoreRow.id).where(StoreRow.path == _plain(str(home.root), 4096), StoreRow.id != store)
+    sources = [UNCLAIMED, *session.scalars(same_path)]
+    for rows in _by_path(session, sources):
         chosen = _chosen(home, rows)
         if chosen is None:
             continue
@@ -187,6 +190,7 @@ def _take_over(session: Session, home: Home, store: str) -> None:
     noted = session.execute(
         select(PartialRow.blob_id, BlobRow.b3, PartialRow.release_id, PartialRow.started_at)
         .join(BlobRow, PartialRow.blob_id == BlobRow.id)
+        .where(PartialRow.store.in_(sources))
         .order_by(PartialRow.started_at.desc())
     ).all()
     for blob_id, b3, release_id, started_at in noted:
@@ -196,13 +200,13 @@ def _take_over(session: Session, home: Home, store: str) -> None:
             session.execute(sa.delete(PartialRow).where(PartialRow.blob_id == blob_id, PartialRow.store == UNCLAIMED))
 
 
-def _by_path(session: Session) -> Iterator[list[LocationRow]]:
-    """All locations of all stores, those of one path together, the one that was verified last first. Read some at a
+def _by_path(session: Session, sources: Sequence[str]) -> Iterator[list[LocationRow]]:
+    """All locations of these stores, those of one path together, the one that was verified last first. Read some at a
     time: there may be many.
     """
     after = ""
     while True:
-        some = select(LocationRow.path).where(LocationRow.path > after).distinct()
+        some = select(LocationRow.path).where(LocationRow.path > after, LocationRow.store.in_(sources)).distinct()
         paths = session.scalars(some.order_by(LocationRow.path).limit(_PER_READ)).all()
         if not paths:
             return
@@ -210,7 +214,7 @@ def _by_path(session: Session) -> Iterator[list[LocationRow]]:
         found: dict[str, list[LocationRow]] = {path: [] for path in paths}
         rows = session.scalars(
             select(LocationRow)
-            .where(LocationRow.path.in_(paths))
+            .where(LocationRow.path.in_(paths), LocationRow.store.in_(sources))
             .order_by(LocationRow.verified_at.desc())
             .options(undefer(LocationRow.store))
         )
@@ -223,15 +227,16 @@ def _by_path(session: Session) -> Iterator[list[LocationRow]]:
 def _chosen(home: Home, rows: Sequence[LocationRow]) -> tuple[LocationRow, bool] | None:
     """Of what is recorded for one path what is true here, and whether surely."""
     path = path_of(rows[0].path)
+    is_ours = path.is_relative_to(home.blobs)
+    rows = [row for row in rows if is_ours or not row.in_store]
     with contextlib.suppress(StoreError):
-        here = stamp_at(path)
+        here = stamp_at(path) if rows else None
         if here is None:
             return None
         for row in rows:
             if Stamp(size=row.size, mtime_ns=row.mtime_ns, inode=row.inode, device=row.device) == here:
                 return row, True
-        if path.is_relative_to(home.blobs):
-            return next(((row, False) for row in rows if row.in_store and row.size == here.size), None)
+        return next(((row, False) for row in rows if is_ours and row.in_store and row.size == here.size), None)
     return None
 
 
