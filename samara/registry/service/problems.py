@@ -34,7 +34,7 @@ STATUSES: tuple[tuple[type[SamaraError], int], ...] = (  # the first that fits
 )
 _trouble = logging.getLogger("samara.serve")
 _UNKNOWN = {404: "there is nothing at this address", 405: "this address doesn't take that method"}
-RETRY_AFTER = 5  # seconds, with 503
+RETRY_AFTER = 5  # seconds, with 503 and 507
 _NOT_TOLD = {"message", "exit_code"}  # said already; of commands, not of services
 
 
@@ -67,7 +67,7 @@ def problem(error: SamaraError, *, contact: str | None = None) -> JSONResponse:
     if isinstance(error, BarredError):
         return problem_of(410, error, headers={}, contact=contact)
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
-    if status != 503:
+    if status not in {503, 507}:
         return problem_of(status, error, headers={})
     _trouble.warning("%s", error)
     return problem_of(status, public(error), headers={"Retry-After": str(RETRY_AFTER)})
@@ -75,6 +75,10 @@ def problem(error: SamaraError, *, contact: str | None = None) -> JSONResponse:
 
 def public(error: SamaraError) -> SamaraError:
     """The error as strangers may hear of it: this machine's own troubles name paths, hosts and users."""
+    if isinstance(error, DiskFullError):
+        return DiskFullError(
+            "this registry has no room left", next_step="try again later; its operator has to free some space"
+        )
     if isinstance(error, StoreError):
         return StoreError("this registry can't answer that at the moment", next_step="try again later")
     return error
