@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
@@ -237,6 +238,8 @@ def _add_blocks(session: Session, blobs: Sequence[tuple[int, Sequence[Block]]]) 
     rows = [(blob_id, b.index, b.offset, b.size, b.digest) for blob_id, blocks in blobs for b in blocks]
     if not rows:
         return
+    # as their index is ordered: so each of its pages is written once, not read and written again for block after block
+    rows.sort(key=itemgetter(4))
     # by the driver itself: of 16,384 blocks SQLAlchemy's bookkeeping would take longer than all else
     connection = session.connection()
     mark = {"qmark": "?"}.get(connection.dialect.paramstyle, "%s")
