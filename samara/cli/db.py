@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,12 +16,16 @@ from samara.cli.text import size
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode
 
+if TYPE_CHECKING:
+    from samara.registry.upkeep import DatabaseStatus
+
 command = click.Group(
     "db",
     help="Look after the database that holds the index: an SQLite file, or PostgreSQL (SAMARA_DATABASE).",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="\b\nSAMARA_DATABASE   postgresql+psycopg://USER:PASSWORD@HOST/NAME, instead of the file in SAMARA_HOME\n\n"
-    "\b\nExamples:\n  samara db status\n  samara db upgrade\n  samara db backup index-2026-11-22.backup",
+    "\b\nExamples:\n  samara db status\n  samara db upgrade\n  samara db backup index-2026-11-22.backup\n"
+    "  samara db forget-store 3f9c",
 )
 
 
@@ -41,7 +48,10 @@ def upgrade() -> None:
 
 @common.command("status", examples="samara db status\nsamara db status --json", exits=(ExitCode.STORE,))
 def status() -> None:
-    """Print which database holds the index, its schema, its size, and whether it can be written. Changes nothing."""
+    """Print which database holds the index, its schema, its size, whether it can be written, and which stores share it.
+
+    Changes nothing.
+    """
     from samara.registry.upkeep import status as status_of
 
     home = Home.find()
@@ -58,7 +68,21 @@ def status() -> None:
     if found.counts is not None:
         lines.append(f"{found.counts.releases} releases, {found.counts.blobs} blobs, {found.counts.blocks} blocks")
     lines.append("can be written" if found.is_writable_now else f"can't be written: {found.trouble}")
-    screen.result({**asdict(found), "is_current": found.is_current}, "\n".join(lines))
+    screen.result({**asdict(found), "is_current": found.is_current}, "\n".join([*lines, *_stores(found)]))
+
+
+def _stores(found: DatabaseStatus) -> list[str]:
+    lines = [f"{len(found.stores)} store{'s' if len(found.stores) != 1 else ''}:"] if found.stores else []
+    for one in found.stores:
+        seen = datetime.fromtimestamp(one.seen_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        own = "this one" if one.id == found.store else f"last in use {seen}"
+        lines.append(f"  {one.id}  {one.host}:{one.path}, {one.locations} files, {own}")
+    if found.unclaimed:
+        lines.append(
+            f"  {found.unclaimed} files of before stores were told apart, which none has found: once each machine was"
+            " upgraded, samara db forget-store unclaimed"
+        )
+    return lines
 
 
 @common.command(
@@ -81,5 +105,25 @@ def backup(file: Path, *, replace: bool) -> None:
     screen.result({**asdict(done), "path": str(done.path)}, f"{done.path}: {size(done.size)}")
 
 
-for _one in (status, upgrade, backup):
+@common.command(
+    "forget-store",
+    examples="samara db status\nsamara db forget-store 3f9c\nsamara db forget-store unclaimed",
+    exits=(ExitCode.NOT_FOUND, ExitCode.STORE),
+)
+@click.argument("store", metavar="STORE")
+@click.option("--force", is_flag=True, help="Also one that was in use in the last two hours.")
+def forget_store(store: str, *, force: bool) -> None:
+    """Forget where bytes lay on a machine that is gone: the rows of one of the stores that share a PostgreSQL database.
+
+    STORE is what `samara db status` shows, or its beginning; "unclaimed": what no store has found since the upgrade
+    that told them apart. Models and what is listed stay, and nothing is removed from any disk. If the machine comes
+    back, it is known again, and finds its blobs when they are pulled.
+    """
+    from samara.registry.upkeep import forget_store as forget
+
+    done = forget(Home.find(), store, now=time.time(), force=force)
+    screen.result(asdict(done), f"{done.store}: forgotten, with {done.locations} files")
+
+
+for _one in (status, upgrade, backup, forget_store):
     command.add_command(_one)

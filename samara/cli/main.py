@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trust": ("samara.cli.trust", "Pin, list and remove publishers' identities."),
     "seed": ("samara.cli.seed", "Give every whole blob here to its swarm."),
     "serve": ("samara.cli.serve", "Run a registry: catalogue, API, tracker, the Hub's clients."),
+    "listed": ("samara.cli.listed", "Look at what this machine's registry lists; take down, bar."),
     "pull": ("samara.cli.pull", "Get a release, resuming what is already here."),
     "pause": ("samara.cli.pause", "Hold up pulls until samara resume."),
     "resume": ("samara.cli.resume", "Let paused pulls go on."),

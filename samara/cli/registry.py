@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from samara.cli import common
 from samara.cli.common import screen
 from samara.cli.signals import stop_on_signals
 from samara.registry.home import Home
-from samara.schemas.errors import ExitCode
+from samara.schemas.errors import ExitCode, InterruptedByUser, NetworkError, UsageError
+
+if TYPE_CHECKING:
+    import threading
+
+    from samara.registry.index import Index
+    from samara.registry.publications.accept import Rules
+    from samara.registry.publications.sync import Seen, SyncRules
 
 command = click.Group(
     "registry",
@@ -63,57 +72,81 @@ def list_() -> None:
 )
 @click.argument("url")
 @click.option("--names", is_flag=True, help="Take over names that publishers claimed there with a signature.")
+@click.option("--only", multiple=True, metavar="IDENTITY", help="Follow this publisher alone; repeatable.")
 @click.option("--private-mirrors", is_flag=True, help="Mirrors of releases may be in private networks.")
 @click.option(
     "--every", type=click.FloatRange(min=5), metavar="SECONDS", help="Do it again and again, until told to stop."
 )
-def sync(*, url: str, names: bool, private_mirrors: bool, every: float | None) -> None:
+def sync(*, url: str, names: bool, only: tuple[str, ...], private_mirrors: bool, every: float | None) -> None:
     """Follow the registry at URL: list here what its publishers proved there. Each is proven again.
 
-    Bytes are not copied: samara serve --mirror does that. Interrupted: run it again.
+    Bytes are not copied: samara serve --mirror does that, and --follow URL follows for as long as it runs. Interrupted:
+    run it again, what was taken in stays.
     """
-    from datetime import UTC, datetime
-
-    from samara.registry.http import HttpClient
     from samara.registry.index import Index
     from samara.registry.publications.accept import Rules
     from samara.registry.publications.claims import ClaimRules
-    from samara.registry.publications.sync import sync_from
-    from samara.schemas.errors import NetworkError
+    from samara.registry.publications.sync import SyncRules
     from samara.schemas.namespace_claim import check_origin
     from samara.schemas.networks import NetworkPolicy
+    from samara.schemas.references import is_identity
 
     origin = check_origin(url)
+    for identity in only:
+        if not is_identity(identity):
+            raise UsageError("not an identity", expected="52 base32 digits", actual=repr(identity[:80]))
     rules = Rules(claims=ClaimRules(origin=""), policy=NetworkPolicy(private=private_mirrors))
-    with (
-        stop_on_signals() as stop,
-        Index.open(Home.find()) as index,
-        HttpClient(NetworkPolicy(), named=(origin,)) as client,
-    ):
+    how = SyncRules(names=names, only=frozenset(only))
+    seen: Seen = {}
+    with stop_on_signals() as stop, Index.open(Home.find()) as index:
         while True:
             try:
-                done = sync_from(
-                    index, origin, client, rules, now=datetime.now(UTC), names=names, on_event=screen.hear
-                )  # fmt: skip
+                _sync_once(index, origin, rules, how, seen, stop)
             except NetworkError as error:
+                if stop.is_set():
+                    raise InterruptedByUser("following was stopped", next_step="run it again") from None
                 if every is None:
                     raise
                 screen.warn(str(error))
-            else:
-                screen.result(
-                    {
-                        "registry": done.origin,
-                        "publishers": done.publishers,
-                        "changed": done.changed,
-                        "releases": done.releases,
-                        "names": list(done.names),
-                        "failed": done.failed,
-                    },
-                    f"{done.origin}: {done.publishers} publishers, {done.changed} changed, {done.releases} releases"
-                    f" new here" + (f", {done.failed} not taken over" if done.failed else ""),
-                )
             if every is None or stop.wait(every):
                 return
+
+
+def _sync_once(
+    index: Index, origin: str, rules: Rules, how: SyncRules, seen: Seen, stop: threading.Event
+) -> None:  # fmt: skip
+    from datetime import UTC, datetime
+
+    from samara.registry.http import HttpClient
+    from samara.registry.publications.following import closed_when
+    from samara.registry.publications.sync import sync_from
+    from samara.schemas.networks import NetworkPolicy
+
+    with HttpClient(NetworkPolicy(), named=(origin,)) as client, closed_when(stop, client):
+        done = sync_from(
+            index, origin, client, rules, now=datetime.now(UTC), on_event=screen.hear, how=how, seen=seen,
+            is_stopped=stop.is_set, pause=stop.wait,
+        )  # fmt: skip
+    told = [
+        f"{done.origin}: {done.publishers} publishers, {done.changed} changed, {done.releases} releases new here",
+        f"{done.failed} not taken over" if done.failed else "",
+        f"{done.behind} older there than here" if done.behind else "",
+        f"not all had their turn: {done.ended_early}" if done.ended_early else "",
+    ]
+    screen.result(
+        {
+            "registry": done.origin,
+            "publishers": done.publishers,
+            "changed": done.changed,
+            "releases": done.releases,
+            "names": list(done.names),
+            "failed": done.failed,
+            "behind": done.behind,
+            "refused": [{"publisher": one.who, "release": one.what, "reason": one.why} for one in done.refused],
+            "ended_early": done.ended_early,
+        },
+        ", ".join(part for part in told if part),
+    )
 
 
 def _show(origins: tuple[str, ...]) -> None:

@@ -16,6 +16,7 @@ from samara.cli.common import screen
 from samara.cli.signals import stop_on_signals
 from samara.cli.text import json_line
 from samara.registry.home import Home
+from samara.registry.registries import configured
 from samara.schemas.endpoints import format_endpoint, parse_endpoint
 from samara.schemas.errors import ExitCode, UsageError
 from samara.schemas.events import Event, Listening, Serving
@@ -27,6 +28,7 @@ from samara.schemas.sizes import parse_size
 if TYPE_CHECKING:
     from samara.cli.serving import ServePlan
     from samara.fetcher.providing import ProvideOptions
+    from samara.registry.publications.following import FollowPlan
 
 F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_LISTEN = "127.0.0.1:8642"
@@ -46,7 +48,8 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
         "samara serve\n"
         "samara serve --listen 0.0.0.0:8642 --public --origin http://nas.lan:8642\n"
         "samara serve --origin https://models.example.org --behind 127.0.0.1/32 \\\n"
-        "    --mirror --quota 500G"
+        "    --mirror --quota 500G\n"
+        "samara serve --follow https://models.example.org --mirror --quota 2T"
     ),
     exits=(ExitCode.NETWORK, ExitCode.STORE, ExitCode.DISK_FULL),
 )
@@ -62,6 +65,18 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     "--namespace", "namespaces", multiple=True, metavar="NAME=IDENTITY", help="Whose a name is; repeatable."
 )  # fmt: skip
 @_option("--read-only", is_flag=True, help="Take no publications.")
+@_option(
+    "--follow", multiple=True, metavar="URL",
+    help="List here what publishers proved at this registry, and ask it for bytes and peers; repeatable.",
+)  # fmt: skip
+@_option(
+    "--follow-every", type=click.FloatRange(min=0.1, max=10080), metavar="MINUTES",
+    help="How often to look what is new there.  [default: 15]",
+)  # fmt: skip
+@_option("--follow-names", is_flag=True, help="Take over names that publishers claimed there with a signature.")
+@_option(
+    "--follow-only", multiple=True, metavar="IDENTITY", help="Of those registries, this publisher alone; repeatable."
+)  # fmt: skip
 @_option("--private-mirrors", is_flag=True, help="Mirrors in manifests may lie in private networks.")
 @_option("--mirror", is_flag=True, help="Pull every listed blob from its swarm, keep, serve and seed it.")
 @_option("--pull-through", is_flag=True, help="Pull a blob that isn't here when it is asked for.")
@@ -69,7 +84,7 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
 @_option(
     "--swarm-listen", multiple=True, metavar="HOST:PORT", help="Accept peers of the swarms here; repeatable."
 )  # fmt: skip
-@_option("--no-discovery", is_flag=True, help="No DHT, LAN or UPnP: only this registry's own tracker, and mirrors.")
+@_option("--no-discovery", is_flag=True, help="No DHT, LAN or UPnP: only registries' trackers, and mirrors.")
 @_option(
     "--dht-node", "dht_nodes", multiple=True, metavar="HOST:PORT", help="Join the DHT of this node; repeatable."
 )  # fmt: skip
@@ -100,7 +115,7 @@ def command(**told: Any) -> None:
     """
     home = Home.find()
     try:
-        plan = plan_of(**told)
+        plan = plan_of(configured(home), **told)
         from samara.cli.serving import serve_until
         from samara.registry.service import app as _app  # noqa: F401  (all that is needed is there)
     except ModuleNotFoundError as error:
@@ -123,8 +138,8 @@ def _hear(event: Event) -> None:
         screen.hear(event)
 
 
-def plan_of(**told: Any) -> ServePlan:
-    """The options as values. Raises UsageError."""
+def plan_of(asked: tuple[str, ...], /, **told: Any) -> ServePlan:
+    """The options as values. `asked`: registries that this machine asks anyway. Raises UsageError."""
     from samara.cli.serving import ServePlan
     from samara.registry.service.logs import LogFormat
     from samara.registry.service.settings import Claims, Rates, Settings
@@ -154,8 +169,43 @@ def plan_of(**told: Any) -> ServePlan:
         limits=WireLimits(trusted=behind, connections=_connections(told["connections"])),
         log=LogFormat(told["log"]),
         rules=Rules(interval=60 * minutes, min_interval=max(30, 60 * minutes // 6)),
-        provide=_provide(told, origin),
+        provide=_provide(told, origin, asked),
+        follow=_follow(told, origin),
     )
+
+
+def _follow(told: dict[str, Any], origin: str) -> FollowPlan | None:
+    """Whom to follow, and how."""
+    origins = _followed(told)
+    if not origins:
+        for name in ("follow_every", "follow_names", "follow_only"):
+            if told[name]:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is about registries that are followed, and none is",
+                    next_step="add --follow URL",
+                )
+        return None
+    from samara.registry.publications.following import EVERY, FollowPlan
+    from samara.registry.publications.sync import SyncRules
+
+    if origin in origins:
+        raise UsageError("a registry can't follow itself", actual=origin, next_step="leave it out, or correct --origin")
+    for identity in told["follow_only"]:
+        if not is_identity(identity):
+            raise UsageError("not an identity", expected="52 base32 digits", actual=repr(identity[:80]))
+    return FollowPlan(
+        origins=origins,
+        every=EVERY if told["follow_every"] is None else 60.0 * told["follow_every"],
+        how=SyncRules(
+            names=told["follow_names"],
+            reserved=dict(_namespace(text) for text in told["namespaces"]),
+            only=frozenset(told["follow_only"]),
+        ),
+    )
+
+
+def _followed(told: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(check_origin, told["follow"])))
 
 
 def origin_of(told: str | None, listen: tuple[str, int]) -> str:
@@ -231,7 +281,7 @@ def _connections(told: int | None) -> int:
     return min(wanted, room)
 
 
-def _provide(told: dict[str, Any], origin: str) -> ProvideOptions | None:
+def _provide(told: dict[str, Any], origin: str, asked: tuple[str, ...]) -> ProvideOptions | None:
     if not told["mirror"] and not told["pull_through"]:
         _refuse_fetching(told)
         return None
@@ -252,8 +302,11 @@ def _provide(told: dict[str, Any], origin: str) -> ProvideOptions | None:
     )
     # whom the registry's tracker is asked by learns of the mirror too
     swarm = replace(swarm, trackers=(*swarm.trackers, f"{origin}/announce"))
+    others = tuple(one for one in dict.fromkeys((*_followed(told), *asked)) if one != origin)
     return ProvideOptions(
-        pull=PullOptions(swarm=swarm, private_mirrors=told["private_mirrors"], give_up_after=GIVE_UP_AFTER),
+        pull=PullOptions(
+            swarm=swarm, registries=others, private_mirrors=told["private_mirrors"], give_up_after=GIVE_UP_AFTER
+        ),
         mirror=told["mirror"],
         pull_through=told["pull_through"],
         quota=None if told["quota"] is None else parse_size(told["quota"]),

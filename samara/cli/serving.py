@@ -9,19 +9,21 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from samara.cli.passphrase import told_passphrase
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.publications.accepted import AcceptedCatalogs
 from samara.registry.publications.own import Seen, list_own, renew_own
 from samara.schemas.errors import NetworkError, SamaraError
 from samara.schemas.events import Note, OnEvent, Serving, Warned
 
 if TYPE_CHECKING:
     from samara.fetcher.providing import ProvideOptions
+    from samara.registry.publications.following import Following, FollowPlan
     from samara.registry.service.logs import LogFormat
     from samara.registry.service.server import RunningServer
     from samara.registry.service.settings import Settings
@@ -35,7 +37,7 @@ _HEARTBEAT = 0.5  # seconds between looks whether the server still runs
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServePlan:
-    """Everything decided. `provide`: None when nothing is fetched."""
+    """Everything decided. `provide`: None when nothing is fetched; `follow`: None when nobody is followed."""
 
     listen: tuple[str, int]
     settings: Settings
@@ -43,6 +45,7 @@ class ServePlan:
     log: LogFormat
     rules: Rules
     provide: ProvideOptions | None = None
+    follow: FollowPlan | None = None
 
 
 @dataclass(slots=True)
@@ -111,23 +114,37 @@ def serving(home: Home, plan: ServePlan, *, on_event: OnEvent) -> Iterator[Runni
             on_event(Warned(message=f"the tracker can't use the database at the moment: {error}"))
 
         stack.enter_context(Upkeep(tracker, index.listings, on_trouble=troubled))
+        catalogs = AcceptedCatalogs(index.listings)  # proven once for all who ask
         bringer = keeper = None
         if plan.provide is not None:
             from samara.fetcher.providing import Providing
 
             providing = Providing(
-                home, index, plan.provide, peers_of=lambda v2, _v1: tracker.peers(v2), on_event=on_event
+                home, index, plan.provide, peers_of=lambda v2, _v1: tracker.peers(v2), catalogs=catalogs,
+                on_event=on_event,
             )  # fmt: skip
             stack.enter_context(providing)
             bringer, keeper = providing.bringer, providing.keeper
+        follower = None if plan.follow is None else stack.enter_context(_following(index, plan, plan.follow, on_event))
         service = Service(
-            home=home, index=index, settings=plan.settings, tracker=tracker, bringer=bringer, keeper=keeper
+            home=home, index=index, settings=plan.settings, tracker=tracker, bringer=bringer, keeper=keeper,
+            follower=follower, proven=catalogs,
         )  # fmt: skip
         log = stack.enter_context(RequestLog(plan.log))
         app = create_app(service, log=log.add)
         gc.collect()
         gc.freeze()  # what is loaded by now stays: looking through it again and again would hold up every request
         yield stack.enter_context(RunningServer(app, plan.listen, sock=sock, limits=plan.limits))
+
+
+def _following(index: Index, plan: ServePlan, follow: FollowPlan, on_event: OnEvent) -> Following:
+    """Publishers of other registries are taken in by the same rules, but that the operator has said whom to follow."""
+    from samara.registry.publications.following import Following
+    from samara.registry.service.api_publish import rules_of
+
+    rules = rules_of(plan.settings)
+    claims = replace(rules.claims, origin="", is_open=True)
+    return Following(index, follow, replace(rules, claims=claims, read_bytes=None), on_event=on_event)
 
 
 def serve_until(stop: threading.Event, home: Home, plan: ServePlan, *, on_event: OnEvent) -> str:

@@ -159,6 +159,12 @@ def remove(home: Home, references: Sequence[str], *, dry_run: bool = False) -> C
                 )
         manifests = [one.held.manifest for one in chosen]
         facts = survey(home, index, publishers)
+        absent = next((one for one in facts.releases if one.manifest in manifests and one.is_elsewhere), None)
+        if absent is not None:
+            raise NotFoundError(
+                f"nothing of {absent.reference} is here: another machine that shares the database has it",
+                next_step="see: samara db status",
+            )
         held = held_elsewhere(facts, manifests)
         if held:
             raise _in_use(held[0].path)
@@ -257,9 +263,10 @@ def _carry_out(home: Home, index: Index, plan: Plan) -> Cleaned:
                 if plan.of("release"):
                     raise _in_use(item.path or item.what)  # before anything was forgotten
                 troubles.append(f"{item.path} is in use")
+        let_go: set[str] = set()
         for item in plan.items:
             try:
-                if _carry_out_one(home, index, item):
+                if _carry_out_one(home, index, item, let_go):
                     done.append(item)
             except SamaraError as error:
                 troubles.append(str(error))
@@ -269,18 +276,23 @@ def _carry_out(home: Home, index: Index, plan: Plan) -> Cleaned:
     return Cleaned(plan=plan, done=tuple(done), troubles=tuple(troubles))
 
 
-def _carry_out_one(home: Home, index: Index, item: Item) -> bool:
-    """Whether it is gone now by our doing."""
+def _carry_out_one(home: Home, index: Index, item: Item, let_go: set[str]) -> bool:
+    """Whether it is gone now by our doing. `let_go`: the releases forgotten so far that stay for another store's sake,
+    which shares the database.
+    """
     path = Path(item.path or "")
     if item.kind == "release":
-        return index.forget_release(item.what) is not None
+        forgotten = index.forget_release(item.what)
+        if forgotten is not None and forgotten.stays:
+            let_go.add(item.what)
+        return forgotten is not None
     if item.kind == "note":
         if not (home.partials / b3_hex(item.what)).exists():  # else a pull has begun anew
             index.end_partial(item.what)
             return True
         return False
     if item.kind == "blob":
-        return index.unless_needed(item.what, lambda: _unlink(path))
+        return index.unless_needed(item.what, lambda: _unlink(path), let_go=let_go)
     if item.kind == "partial":
         if path.is_dir():
             index.end_partial(item.what)

@@ -28,7 +28,8 @@ class ReleaseFact:
 
     `reference`: how people name it. `names`: the views it gives its files (name below models/ → b3). `means_now`: the
     reference that a known catalog, or without one this machine, says means it now; None if none does. `is_own`: its
-    publisher's keys lie on this machine. `is_listed`: this machine is a registry, and lists it.
+    publisher's keys lie on this machine. `is_listed`: this machine is a registry, and lists it. `is_elsewhere`:
+    nothing of it is here, and another machine that shares the database has it.
     """
 
     manifest: str
@@ -41,6 +42,7 @@ class ReleaseFact:
     means_now: str | None = None
     is_own: bool = False
     is_listed: bool = False
+    is_elsewhere: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +217,8 @@ def _stays(release: ReleaseFact, order: _Order, rules: Rules, now: float) -> str
         return "a lockfile names it"
     if release.manifest in rules.kept:
         return "told to keep it"
+    if release.is_elsewhere:
+        return "nothing of it is here, and another machine that shares the database has it"
     if release.is_listed and not release.is_own:
         return "the registry here lists it"
     if release.means_now is not None:

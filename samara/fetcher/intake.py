@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -38,7 +39,7 @@ from samara.registry.store import READ_ONLY, clone, seal, whole_copy
 from samara.registry.sweep import sweep
 from samara.schemas.errors import IntegrityError, NetworkError, NotFoundError, SamaraError, StoreError
 from samara.schemas.events import Event, OnEvent, Warned
-from samara.schemas.hops import DIRECTLY, Hops, new_id
+from samara.schemas.hops import DIRECTLY, Hops
 from samara.schemas.manifest import ReleaseFile
 from samara.seeder.seed import Seed, seedable
 
@@ -115,7 +116,7 @@ class Intake:
         """`origin`: this registry's own address: a mirror below it is no source. `peers_of`: see `Loop`. `on_ended`: a
         blob has come or failed; called in its thread.
         """
-        self.id = new_id()
+        self.id = secrets.token_hex(8)  # see `Hops`
         self._home = home
         self._index = index
         self._options = options

@@ -63,11 +63,14 @@ class Providing:
         options: ProvideOptions,
         *,
         peers_of: PeersOf = nobody,
+        catalogs: AcceptedCatalogs | None = None,
         clock: Callable[[], float] = time.time,
         on_event: OnEvent = ignore,
     ) -> None:
-        """Opens nothing yet. `index` stays the caller's, and open for longer than this."""
-        descriptions = Descriptions(index, AcceptedCatalogs(index.listings))
+        """Opens nothing yet. `index` stays the caller's, and open for longer than this; `catalogs`: of this index, that
+        the service keeps at hand too.
+        """
+        descriptions = Descriptions(index, catalogs or AcceptedCatalogs(index.listings))
         self._keeping = Keeping(
             home,
             index,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -181,12 +181,13 @@ def survey(home: Home, index: Index | None, publishers: Publishers) -> Facts:
     blobs, inodes = _blobs(home)
     views = tuple(_views(home, inodes))
     partials = tuple(_partials(home))
+    here = {*blobs, *holdings.locations, *holdings.partials, *(partial.b3 for partial in partials)}
     linked: dict[str, int] = {}
     for view in views:
         if view.b3 is not None and not Path(view.path).is_symlink():
             linked[view.b3] = linked.get(view.b3, 0) + 1
     return Facts(
-        releases=tuple(map(_release_fact, known_releases(publishers, holdings.releases))),
+        releases=tuple(_release_fact(one, here) for one in known_releases(publishers, holdings.releases)),
         blobs=tuple(
             BlobFact(
                 b3=b3,
@@ -221,7 +222,8 @@ def tree_bytes(folder: Path) -> int:
     return sum(seen.values())
 
 
-def _release_fact(one: Known) -> ReleaseFact:
+def _release_fact(one: Known, here: Collection[str]) -> ReleaseFact:
+    """`here`: every blob (b3 text) of which anything is known here."""
     held = one.held
     return ReleaseFact(
         manifest=held.manifest,
@@ -234,6 +236,7 @@ def _release_fact(one: Known) -> ReleaseFact:
         means_now=one.means_now,
         is_own=one.is_own,
         is_listed=held.is_listed,
+        is_elsewhere=held.is_held_elsewhere and all(file.b3 not in here for file in held.files),
     )
 
 

@@ -111,6 +111,12 @@ def why(session: Session, kind: Kind, value: str) -> str | None:
     return session.scalar(select(BarRow.why).where(BarRow.kind == kind.value, BarRow.value == raw))
 
 
+def identities(session: Session) -> tuple[str, ...]:
+    """The barred publishers."""
+    rows = session.scalars(select(BarRow.value).where(BarRow.kind == Kind.IDENTITY.value))
+    return tuple(bytes_of(raw).decode("ascii") for raw in rows)
+
+
 def names(session: Session) -> frozenset[str]:
     """The names that nobody can have."""
     rows = session.scalars(select(BarRow.value).where(BarRow.kind == Kind.NAME.value))
@@ -239,6 +245,13 @@ class Barred:
             told = why_release(session, b3_raw(manifest))
         if told is not None:
             raise BarredError(f"the release {manifest}", told)
+
+    def check_model(self, identity: str, model: str, tag: str | None = None) -> None:
+        """Raises BarredError if something that is barred keeps a model, or one of its tags, from being listed."""
+        with self._database.read() as session:
+            told = why_no_model(session, identity, model, tag)
+        if told is not None:
+            raise BarredError(model if tag is None else f"{model}:{tag}", told)
 
     def check_torrent(self, v2: str) -> None:
         """Raises BarredError if a torrent (v2 infohash, 64 hex digits) is of a barred blob."""

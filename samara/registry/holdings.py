@@ -6,13 +6,15 @@ any other. Nothing here touches a file: the index forgets first, names and bytes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
+from samara.registry.index_columns import digest_of
+from samara.registry.own_rows import is_own
 from samara.registry.records import Location
 from samara.registry.tables import (
     BlobRow,
@@ -47,7 +49,8 @@ class HeldFile:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldRelease:
     """A release as its rows tell it. `publisher_name`: its publisher's own word; `added_at`: UTC epoch seconds;
-    `is_listed`: the registry of this machine lists it, and it wasn't withdrawn.
+    `is_listed`: the registry of this machine lists it, and it wasn't withdrawn. `is_held_elsewhere`: another store that
+    shares the database has bytes of it, or is pulling it.
     """
 
     manifest: str
@@ -59,6 +62,7 @@ class HeldRelease:
     added_at: float
     files: tuple[HeldFile, ...]
     is_listed: bool = False
+    is_held_elsewhere: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +72,16 @@ class Holdings:
     releases: tuple[HeldRelease, ...] = ()
     locations: Mapping[str, tuple[Location, ...]]
     partials: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forgotten:
+    """A release that was. `blobs` (b3 text): what nothing here needs now; `stays`: it is known on, for another store's
+    sake.
+    """
+
+    blobs: tuple[str, ...]
+    stays: bool = False
 
 
 def held_releases(session: Session) -> tuple[HeldRelease, ...]:
@@ -81,6 +95,7 @@ def held_releases(session: Session) -> tuple[HeldRelease, ...]:
     for release_id, path, raw, size in rows:
         files.setdefault(release_id, []).append(HeldFile(path=path, b3=b3_text(raw), size=int(size)))
     listed = set(session.scalars(select(ListingRow.release_id).where(ListingRow.retracted.is_(None))))
+    elsewhere = _held_elsewhere(session)
     found = session.execute(
         select(ReleaseRow, ModelRow.name, PublisherRow.identity, PublisherRow.name)
         .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
@@ -98,28 +113,51 @@ def held_releases(session: Session) -> tuple[HeldRelease, ...]:
             added_at=float(row.added_at),
             files=tuple(files.get(row.id, ())),
             is_listed=row.id in listed,
+            is_held_elsewhere=row.id in elsewhere,
         )
         for row, model, identity, name in found
     )
 
 
-def is_needed(session: Session, b3: str) -> bool:
-    """Whether a release has a file with these bytes."""
-    found = session.scalar(
-        select(FileRow.id).join(BlobRow, FileRow.blob_id == BlobRow.id).where(BlobRow.b3 == b3_raw(b3)).limit(1)
+def is_needed(session: Session, b3: str, *, let_go: Collection[str] = ()) -> bool:
+    """Whether a release has a file with these bytes.
+
+    `let_go`: manifests of releases that this store has forgotten and others that share the database have not: they need
+    a blob here only if this store has taken it up again.
+    """
+    need = (
+        select(ReleaseRow.manifest_digest)
+        .join(FileRow, FileRow.release_id == ReleaseRow.id)
+        .join(BlobRow, FileRow.blob_id == BlobRow.id)
+        .where(BlobRow.b3 == b3_raw(b3))
     )
-    return found is not None
+    if not let_go:
+        return session.scalar(need.limit(1)) is not None
+    if not set(map(digest_of, session.scalars(need))) <= set(let_go):
+        return True
+    return any(
+        session.scalar(
+            select(table.blob_id)
+            .join(BlobRow, table.blob_id == BlobRow.id)
+            .where(BlobRow.b3 == b3_raw(b3), is_own(session, table.store))
+            .limit(1)
+        )
+        is not None
+        for table in (LocationRow, PartialRow)
+    )
 
 
-def forget(session: Session, manifest: str) -> tuple[str, ...] | None:
-    """Remove a release and what only it needs; the blobs (b3 text) that nothing needs now. None: it wasn't known.
+def forget(session: Session, manifest: str) -> Forgotten | None:
+    """Remove a release and what only it needs. None: it wasn't known.
 
     If it is listed here, its names mean nothing any more until its publisher publishes again: whether that may be is
-    the caller's to decide.
+    the caller's to decide. If another store has bytes of it, only what this store knows of them is forgotten.
     """
     row = session.scalar(select(ReleaseRow).where(ReleaseRow.manifest_digest == b3_raw(manifest)))
     if row is None:
         return None
+    if row.id in _held_elsewhere(session, row.id):
+        return Forgotten(blobs=_let_go(session, row.id), stays=True)
     blobs = list(session.scalars(select(FileRow.blob_id).where(FileRow.release_id == row.id).distinct()))
     session.execute(sa.delete(ListingRow).where(ListingRow.release_id == row.id))
     session.execute(sa.delete(FileRow).where(FileRow.release_id == row.id))
@@ -141,7 +179,36 @@ def forget(session: Session, manifest: str) -> tuple[str, ...] | None:
     model_id = row.model_id
     session.execute(sa.delete(ReleaseRow).where(ReleaseRow.id == row.id))
     _drop_childless(session, model_id)
-    return tuple(dropped)
+    return Forgotten(blobs=tuple(dropped))
+
+
+def _held_elsewhere(session: Session, release_id: int | None = None) -> set[int]:
+    """The releases (or whether this one is among them) of which another store has files, or a transfer."""
+    if session.get_bind().dialect.name == "sqlite":
+        return set()
+    found: set[int] = set()
+    for table in (LocationRow, PartialRow):
+        held = (
+            select(FileRow.release_id)
+            .join(table, table.blob_id == FileRow.blob_id)
+            .where(sa.not_(is_own(session, table.store)))
+            .distinct()
+        )
+        found.update(session.scalars(held if release_id is None else held.where(FileRow.release_id == release_id)))
+    return found
+
+
+def _let_go(session: Session, release_id: int) -> tuple[str, ...]:
+    """Forget where a release's blobs lie in this store, and its transfers, but for those that another release has."""
+    others = aliased(FileRow)
+    alone = (
+        select(FileRow.blob_id)
+        .where(FileRow.release_id == release_id)
+        .where(sa.not_(sa.exists().where(others.blob_id == FileRow.blob_id, others.release_id != release_id)))
+    )
+    for table in (LocationRow, PartialRow):
+        session.execute(sa.delete(table).where(table.blob_id.in_(alone), is_own(session, table.store)))
+    return tuple(b3_text(raw) for raw in session.scalars(select(BlobRow.b3).where(BlobRow.id.in_(alone))))
 
 
 def _drop(session: Session, blob_id: int) -> None:

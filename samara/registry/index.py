@@ -1,4 +1,4 @@
-"""The index: all that this machine knows and holds, in one SQL database.
+"""The index: all that this machine knows and holds, in one SQL database that machines may share.
 
 Rows, sessions and SQLAlchemy's exceptions stop here; what goes in and out are the frozen values of `samara.schemas` and
 of `samara.registry.records`. Every public method is one transaction. The index claims nothing about bytes that isn't
@@ -10,18 +10,20 @@ holdings; the database itself, an SQLite file or PostgreSQL: index_database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from samara.registry import index_blobs, index_partials, index_pulls, index_releases, schema
+from samara.registry import index_blobs, index_partials, index_pulls, index_releases, schema, stores
 from samara.registry.durable import io_errors
-from samara.registry.holdings import Holdings, forget, held_releases, is_needed
+from samara.registry.holdings import Forgotten, Holdings, forget, held_releases, is_needed
 from samara.registry.home import Home
 from samara.registry.index_database import Database, open_database
 from samara.registry.listings import Listings
+from samara.registry.own_rows import is_own
 from samara.registry.records import BlobRecord, Counts, Location, StoredRelease
 from samara.registry.tables import BlobRow, BlockRow, LocationRow, ReleaseRow
 from samara.schemas.envelope import Envelope
@@ -53,6 +55,7 @@ class Index:
             if not _is_ready(database):
                 with database.write() as session:
                     schema.bring_up_to_date(session.connection(), migrating=migrating)
+            stores.settle(database, home, now=time.time())
         except BaseException:
             database.close()
             raise
@@ -79,6 +82,7 @@ class Index:
             database.close()
             raise
         if can_be_read:
+            stores.settle_to_read(database, home, now=time.time())
             return cls(database)
         database.close()  # `open` makes, migrates or refuses it
         return cls.open(home, lock_wait=lock_wait)
@@ -102,6 +106,13 @@ class Index:
     def listings(self) -> Listings:
         """What a registry lists out of this index."""
         return self._listings
+
+    def keep_seat(self, home: Home, *, now: float) -> None:
+        """For who has it open for long: say that this store is in use, and notice if its place was taken by a copy.
+
+        `now`: UTC epoch seconds. Raises StoreError.
+        """
+        stores.settle(self._database, home, now=now)
 
     # -- releases ------------------------------------------------------------------------------------------------
 
@@ -262,22 +273,24 @@ class Index:
                 partials=frozenset(index_partials.every(session)),
             )
 
-    def forget_release(self, manifest: str) -> tuple[str, ...] | None:
-        """Forget a release; the blobs (b3 text) that no release needs any more. None if it wasn't known.
+    def forget_release(self, manifest: str) -> Forgotten | None:
+        """Forget a release, and blobs that no other one needs. None if it wasn't known.
 
-        Their rows, files in place included, go with it. Names and bytes are the caller's to remove, after this.
+        Their rows, files in place included, go with it; if another store that shares the database has bytes of it, this
+        store's alone, and the release stays. Names and bytes are the caller's to remove, after this.
         """
         with self._database.write() as session:
             return forget(session, manifest)
 
-    def unless_needed(self, b3: str, remove: Callable[[], None]) -> bool:
-        """Call `remove` if no release needs this blob; whether it was called.
+    def unless_needed(self, b3: str, remove: Callable[[], None], *, let_go: Collection[str] = ()) -> bool:
+        """Call `remove` if no release needs this blob here; whether it was called. `let_go`: manifests of releases that
+        were forgotten just now and stay for another store's sake.
 
         Nobody can record a release meanwhile: whoever pulls one either did so before, and the blob stays, or does so
         after, and finds no file.
         """
         with self._database.write() as session:
-            if is_needed(session, b3):
+            if is_needed(session, b3, let_go=let_go):
                 return False
             remove()
             return True
@@ -285,12 +298,12 @@ class Index:
     # -- the index itself ----------------------------------------------------------------------------------------
 
     def counts(self) -> Counts:
-        """How much the index holds."""
+        """How much the index holds; of locations: how many of this store's."""
         with self._database.read() as session:
-            found = [
-                session.scalar(select(sa.func.count()).select_from(table)) or 0
-                for table in (ReleaseRow, BlobRow, BlockRow, LocationRow)
-            ]
+            counted = select(sa.func.count())
+            found = [session.scalar(counted.select_from(table)) or 0 for table in (ReleaseRow, BlobRow, BlockRow)]
+            places = counted.select_from(LocationRow).where(is_own(session, LocationRow.store))
+            found.append(session.scalar(places) or 0)
         return Counts(releases=found[0], blobs=found[1], blocks=found[2], locations=found[3])
 
     def damage(self) -> tuple[str, ...]:

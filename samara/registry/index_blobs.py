@@ -1,13 +1,16 @@
 """Blobs in the index: their blocks, and the files that hold them, in the store or in place.
 
-Queries of `samara.registry.index` on rows. A blob that no release has was merely found (`samara adopt`): it is
-forgotten with its last location, and described anew by the first release that has it.
+Queries of `samara.registry.index` on rows. Blobs and blocks are known to all that share a database; where files lie is
+a matter of each store, and nothing here tells or changes another's (`samara.registry.own_rows`). A blob that no release
+has was merely found (`samara adopt`): it is forgotten with its last location, and described anew by the first release
+that has it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from samara.registry.index_columns import bytes_of, digest_of, path_of, text_of
+from samara.registry.own_rows import is_own, own_store
 from samara.registry.records import BlobRecord, Location
 from samara.registry.tables import BlobRow, BlockRow, FileRow, LocationRow, TorrentRow
 from samara.schemas.digests import b3_raw, sha256_raw, sha256_text
@@ -61,7 +65,7 @@ def block_places(session: Session, digests: Sequence[bytes]) -> dict[bytes, list
         rows = session.execute(
             select(BlockRow.digest, LocationRow.path, BlockRow.offset, BlockRow.size)
             .join(LocationRow, LocationRow.blob_id == BlockRow.blob_id)
-            .where(BlockRow.digest.in_(digests[start : start + _AT_ONCE]))
+            .where(BlockRow.digest.in_(digests[start : start + _AT_ONCE]), is_own(session, LocationRow.store))
         )
         for digest, path, offset, size in rows:
             found.setdefault(bytes_of(digest), []).append((path_of(path), int(offset), int(size)))
@@ -116,27 +120,37 @@ def set_location(
             inode=stamp.inode,
             device=stamp.device,
             verified_at=verified_at,
+            store=own_store(session),
         )
     )
 
 
 def drop_location(session: Session, path: Path, *, but: int | None = None) -> None:
     """Forget a location, and with its last one a blob that was merely found; not blob `but`, which gets another."""
-    blob_id = session.scalar(select(LocationRow.blob_id).where(LocationRow.path == str(path)))
+    here = sa.and_(LocationRow.path == str(path), is_own(session, LocationRow.store))
+    blob_id = session.scalar(select(LocationRow.blob_id).where(here))
     if blob_id is None:
         return
-    session.execute(sa.delete(LocationRow).where(LocationRow.path == str(path)))
-    elsewhere = session.scalar(select(LocationRow.id).where(LocationRow.blob_id == blob_id).limit(1))
-    if blob_id == but or elsewhere is not None or _in_releases(session, [blob_id]):
-        return
-    session.execute(sa.delete(BlockRow).where(BlockRow.blob_id == blob_id))
-    session.execute(sa.delete(BlobRow).where(BlobRow.id == blob_id))
+    session.execute(sa.delete(LocationRow).where(here))
+    if blob_id != but:
+        drop_unfound(session, [blob_id])
+
+
+def drop_unfound(session: Session, blob_ids: Sequence[int]) -> None:
+    """Forget those of these blobs that were merely found, and lie nowhere now, in no store."""
+    in_releases = _in_releases(session, blob_ids)
+    for blob_id in blob_ids:
+        elsewhere = session.scalar(select(LocationRow.id).where(LocationRow.blob_id == blob_id).limit(1))
+        if elsewhere is None and blob_id not in in_releases:
+            session.execute(sa.delete(BlockRow).where(BlockRow.blob_id == blob_id))
+            session.execute(sa.delete(BlobRow).where(BlobRow.id == blob_id))
 
 
 def doubt_location(session: Session, path: Path) -> None:
     """Let the recorded stamp be one that no file has."""
     nothing = {"size": 0, "mtime_ns": 0, "inode": 0, "verified_at": 0.0}
-    session.execute(sa.update(LocationRow).where(LocationRow.path == str(path)).values(nothing))
+    here = sa.and_(LocationRow.path == str(path), is_own(session, LocationRow.store))
+    session.execute(sa.update(LocationRow).where(here).values(nothing))
 
 
 def location_at(session: Session, path: Path) -> tuple[str, Location] | None:
@@ -144,7 +158,7 @@ def location_at(session: Session, path: Path) -> tuple[str, Location] | None:
     row = session.execute(
         select(BlobRow.b3, LocationRow)
         .join(BlobRow, LocationRow.blob_id == BlobRow.id)
-        .where(LocationRow.path == str(path))
+        .where(LocationRow.path == str(path), is_own(session, LocationRow.store))
     ).first()
     return None if row is None else (digest_of(row[0]), _location(row[1]))
 
@@ -152,7 +166,10 @@ def location_at(session: Session, path: Path) -> tuple[str, Location] | None:
 def locations(session: Session) -> dict[str, tuple[Location, ...]]:
     """b3 text of a blob → every location recorded for it."""
     rows = session.execute(
-        select(BlobRow.b3, LocationRow).join(LocationRow, LocationRow.blob_id == BlobRow.id).order_by(LocationRow.id)
+        select(BlobRow.b3, LocationRow)
+        .join(LocationRow, LocationRow.blob_id == BlobRow.id)
+        .where(is_own(session, LocationRow.store))
+        .order_by(LocationRow.id)
     )
     places: dict[str, list[Location]] = {}
     for raw, row in rows:
@@ -165,7 +182,7 @@ def places_below(session: Session, path: Path) -> tuple[Path, ...]:
     prefix = str(path).rstrip("/\\") + os.sep
     rows = session.scalars(
         select(LocationRow.path)
-        .where(sa.not_(LocationRow.in_store))
+        .where(sa.not_(LocationRow.in_store), is_own(session, LocationRow.store))
         .where(sa.or_(LocationRow.path == str(path), LocationRow.path.startswith(prefix, autoescape=True)))
         .order_by(LocationRow.path)
     )
@@ -174,7 +191,11 @@ def places_below(session: Session, path: Path) -> tuple[Path, ...]:
 
 
 def _record(session: Session, row: BlobRow) -> BlobRecord:
-    places = session.scalars(select(LocationRow).where(LocationRow.blob_id == row.id).order_by(LocationRow.id))
+    places = session.scalars(
+        select(LocationRow)
+        .where(LocationRow.blob_id == row.id, is_own(session, LocationRow.store))
+        .order_by(LocationRow.id)
+    )
     torrents = session.scalars(select(TorrentRow.data).where(TorrentRow.blob_id == row.id).order_by(TorrentRow.id))
     paths: Sequence[str] = session.scalars(
         select(FileRow.path).where(FileRow.blob_id == row.id).order_by(FileRow.id).limit(1)
@@ -217,6 +238,8 @@ def _add_blocks(session: Session, blobs: Sequence[tuple[int, Sequence[Block]]]) 
     rows = [(blob_id, b.index, b.offset, b.size, b.digest) for blob_id, blocks in blobs for b in blocks]
     if not rows:
         return
+    # as their index is ordered: so each of its pages is written once, not read and written again for block after block
+    rows.sort(key=itemgetter(4))
     # by the driver itself: of 16,384 blocks SQLAlchemy's bookkeeping would take longer than all else
     connection = session.connection()
     mark = {"qmark": "?"}.get(connection.dialect.paramstyle, "%s")

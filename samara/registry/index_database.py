@@ -15,14 +15,19 @@ from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
 from samara.registry.home import Home
+from samara.registry.own_rows import STORE
 from samara.schemas.errors import SamaraError, StoreError, UsageError
 
 
 class Database(ABC):
-    """An open database. Safe to use from several threads."""
+    """An open database. Safe to use from several threads.
+
+    `store`: whose rows of files and transfers it gives and takes (`samara.registry.stores`); empty: of nobody yet.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
+        self.store = ""
 
     @property
     @abstractmethod
@@ -33,6 +38,11 @@ class Database(ABC):
     @abstractmethod
     def migrates_by_itself(self) -> bool:
         """Whether opening it may change its schema, or `samara db upgrade` alone."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several stores may be using it, each with files of its own."""
+        return False
 
     @property
     def is_frozen(self) -> bool:
@@ -46,13 +56,19 @@ class Database(ABC):
     @contextlib.contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that reads, all of it as of one moment. Raises StoreError."""
-        with self._translated(), Session(self._reader(), expire_on_commit=False) as session, session.begin():
+        with self._session(self._reader()) as session:
             yield session
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that may write; no other one writes meanwhile. Raises StoreError, DiskFullError, UsageError."""
-        with self._translated(), Session(self._writer(), expire_on_commit=False) as session, session.begin():
+        with self._session(self._writer()) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def note(self) -> Iterator[Session]:
+        """A transaction that writes what no other writer reads before it writes: it waits for them only if it must."""
+        with self.write() as session:
             yield session
 
     @contextlib.contextmanager
@@ -81,6 +97,12 @@ class Database(ABC):
 
     @abstractmethod
     def _damaged(self, why: str) -> StoreError: ...
+
+    @contextlib.contextmanager
+    def _session(self, engine: sa.Engine) -> Iterator[Session]:
+        told = {STORE: self.store}
+        with self._translated(), Session(engine, expire_on_commit=False, info=told) as session, session.begin():
+            yield session
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

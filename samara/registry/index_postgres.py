@@ -8,6 +8,8 @@ after the database comes back the next call works. No message names a password. 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
@@ -55,6 +57,17 @@ class PostgresDatabase(Database):
     def migrates_by_itself(self) -> bool:
         """Others may be using it: an operator says when."""
         return False
+
+    @property
+    def is_shared(self) -> bool:
+        """By the machines whose SAMARA_DATABASE it is."""
+        return True
+
+    @contextlib.contextmanager
+    def note(self) -> Iterator[Session]:
+        """A transaction that writes without the writers' lock."""
+        with self._session(self._engine) as session:
+            yield session
 
     def damage(self, session: Session) -> tuple[str, ...]:  # noqa: ARG002
         """Nothing: PostgreSQL refuses damaged pages when they are read, and checks its own constraints."""

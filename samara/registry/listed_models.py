@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from samara.registry import barred
 from samara.registry.index_columns import digest_of, text_of
 from samara.registry.listed_publishers import Owner
 from samara.registry.tables import ListingRow, ModelRow, PublisherRow, ReleaseRow
@@ -67,12 +68,24 @@ def _listings(session: Session, owner: Owner, *conditions: sa.ColumnElement[bool
 
 def listing(session: Session, owner: Owner, model: str, tag: str) -> Listing | None:
     """See `Listings.listing`."""
-    return next(iter(_listings(session, owner, ModelRow.name == model, ListingRow.tag == tag)), None)
+    found = _listings(session, owner, ModelRow.name == model, ListingRow.tag == tag)
+    if not found:
+        _say_if_barred(session, owner, model, tag)
+    return next(iter(found), None)
 
 
 def model(session: Session, owner: Owner, name: str) -> tuple[Listing, ...]:
     """See `Listings.model`."""
-    return _listings(session, owner, ModelRow.name == name)
+    found = _listings(session, owner, ModelRow.name == name)
+    if not found:
+        _say_if_barred(session, owner, name)
+    return found
+
+
+def _say_if_barred(session: Session, owner: Owner, model: str, tag: str | None = None) -> None:
+    why = barred.why_no_model(session, owner.identity, model, tag)
+    if why is not None:
+        raise barred.BarredError(f"{owner.slug}/{model}" + ("" if tag is None else f":{tag}"), why)
 
 
 def count(session: Session) -> int:

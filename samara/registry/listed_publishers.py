@@ -10,8 +10,17 @@ import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from samara.registry import barred
 from samara.registry.index_columns import bytes_of, text_of
-from samara.registry.tables import CatalogRow, EquivocationRow, ListingRow, ModelRow, NamespaceRow, PublisherRow
+from samara.registry.tables import (
+    CatalogRow,
+    EquivocationRow,
+    ListingRow,
+    ModelRow,
+    NamespaceRow,
+    PublisherRow,
+    TakedownRow,
+)
 from samara.schemas.metadata_bundle import MetadataBundle, unpack_metadata
 from samara.schemas.references import is_identity
 
@@ -67,7 +76,7 @@ class OwnersModels:
     total: int
 
 
-def owner(session: Session, name: str) -> Owner | None:
+def owner(session: Session, name: str, *, barred_too: bool = False) -> Owner | None:
     """See `Listings.owner`."""
     found = select(PublisherRow).join(CatalogRow, CatalogRow.publisher_id == PublisherRow.id)
     if is_identity(name):
@@ -75,6 +84,11 @@ def owner(session: Session, name: str) -> Owner | None:
     else:
         named = found.join(NamespaceRow, NamespaceRow.publisher_id == PublisherRow.id)
         row = session.scalar(named.where(NamespaceRow.name == name))
+    identity = name if row is None else text_of(row.identity)
+    if not barred_too and is_identity(identity):
+        why = barred.why(session, barred.Kind.IDENTITY, identity)
+        if why is not None:
+            raise barred.BarredError(f"what {name} publishes", why)
     return None if row is None else _owner(session, row)
 
 
@@ -90,6 +104,7 @@ def owners(session: Session, *, limit: int | None, offset: int) -> tuple[Owner, 
     rows = session.execute(
         select(PublisherRow.identity, PublisherRow.name, namespace)
         .join(CatalogRow, CatalogRow.publisher_id == PublisherRow.id)
+        .where(PublisherRow.identity.not_in(barred.identities(session)))
         .order_by(PublisherRow.id)
         .limit(limit)
         .offset(offset)
@@ -99,7 +114,13 @@ def owners(session: Session, *, limit: int | None, offset: int) -> tuple[Owner, 
 
 def owners_count(session: Session) -> int:
     """See `Listings.owners_count`."""
-    return session.scalar(select(sa.func.count()).select_from(CatalogRow)) or 0
+    found = (
+        select(sa.func.count())
+        .select_from(CatalogRow)
+        .join(PublisherRow, CatalogRow.publisher_id == PublisherRow.id)
+        .where(PublisherRow.identity.not_in(barred.identities(session)))
+    )
+    return session.scalar(found) or 0
 
 
 def namespace_owner(session: Session, name: str) -> str | None:
@@ -185,13 +206,14 @@ def catalog_stamp(session: Session, identity: str) -> CatalogStamp | None:
 
 
 def state(session: Session) -> tuple[int, int, float]:
-    """Another value whenever a publisher's catalog here is another one. Cheap."""
+    """Another value whenever a publisher's catalog here is another one, or the operator took something down. Cheap."""
     row = session.execute(
         select(
             sa.func.count(), sa.func.sum(CatalogRow.timestamp_version), sa.func.max(CatalogRow.accepted_at)
         ).select_from(CatalogRow)
     ).one()  # fmt: skip
-    return int(row[0]), int(row[1] or 0), float(row[2] or 0.0)
+    acts = session.scalar(select(sa.func.max(TakedownRow.id))) or 0  # neither number ever gets smaller
+    return int(row[0]) + int(acts), int(row[1] or 0), float(row[2] or 0.0)
 
 
 def _owner(session: Session, row: PublisherRow) -> Owner:

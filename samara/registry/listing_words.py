@@ -6,12 +6,13 @@ matters. Used by `tables` and `search`; migration 0003 makes the same for an ind
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects.postgresql import TSQUERY, TSVECTOR
 from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Session
 
 from samara.registry.search_words import searchable
 
@@ -54,14 +55,23 @@ def index_words(table: sa.Table) -> None:
             event.listen(table, "after_create", ddl.execute_if(dialect=name))
 
 
-def with_words(words: Sequence[str], dialect: str) -> sa.Select[int]:
+def numbers_with(session: Session, words: Sequence[str]) -> set[int]:
     """The numbers of listings that have all of these words (of `words_of`), or longer ones that begin with them."""
+    connection = session.connection()
+    found = connection.execute(_QUESTIONS[connection.dialect.name], {"asked": _asked(words, connection.dialect.name)})
+    return set(json.loads(f"[{found.scalar_one() or ''}]"))
+
+
+def _asked(words: Sequence[str], dialect: str) -> str:
     if dialect == "sqlite":
-        listings = sa.table("listing_words", sa.column("rowid", sa.Integer))
-        asked = " ".join(f'"{word}"*' for word in words)
-        return sa.select(listings.c.rowid).where(sa.literal_column("listing_words").op("MATCH")(asked))
-    listings = sa.table("listings", sa.column("id", sa.Integer), sa.column("word_vector", TSVECTOR))
-    asked = " & ".join(f"'{word}':*" for word in words)
-    return sa.select(listings.c.id).where(
-        listings.c.word_vector.op("@@", is_comparison=True)(sa.cast(asked, TSQUERY()))
-    )
+        return " ".join(f'"{word}"*' for word in words)
+    return " & ".join(f"'{word}':*" for word in words)
+
+
+# one text of all numbers: of a common word there are some ten thousand, and each row would cost more than finding it
+_QUESTIONS = {
+    "sqlite": sa.text("SELECT group_concat(rowid) FROM listing_words WHERE listing_words MATCH :asked"),
+    "postgresql": sa.text(
+        "SELECT string_agg(id::text, ',') FROM listings WHERE word_vector @@ CAST(:asked AS tsquery)"
+    ),
+}

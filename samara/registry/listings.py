@@ -40,10 +40,12 @@ class Listings:
 
     # -- publishers ----------------------------------------------------------------------------------------------
 
-    def owner(self, name: str) -> Owner | None:
-        """Whose name, or identity, it is; None for a publisher that has no catalog here."""
+    def owner(self, name: str, *, barred_too: bool = False) -> Owner | None:
+        """Whose name, or identity, it is; None for a publisher that has no catalog here. Raises BarredError for one
+        that the operator took down, unless `barred_too`.
+        """
         with self._database.read() as session:
-            return listed_publishers.owner(session, name)
+            return listed_publishers.owner(session, name, barred_too=barred_too)
 
     def owners(self, *, limit: int | None = None, offset: int = 0) -> tuple[Owner, ...]:
         """Publishers that have a catalog here, in the order in which they came: all, or some of them."""
@@ -97,12 +99,14 @@ class Listings:
         return self._searches.search(query)
 
     def listing(self, owner: Owner, model: str, tag: str) -> Listing | None:
-        """What a name means now."""
+        """What a name means now. Raises BarredError if the operator took that down."""
         with self._database.read() as session:
             return listed_models.listing(session, owner, model, tag)
 
     def model(self, owner: Owner, model: str) -> tuple[Listing, ...]:
-        """Everything that a model's names mean now, the newest first; empty for a model that isn't listed."""
+        """Everything that a model's names mean now, the newest first; empty for a model that isn't listed. Raises
+        BarredError if all of it was taken down.
+        """
         with self._database.read() as session:
             return listed_models.model(session, owner, model)
 

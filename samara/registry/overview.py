@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from samara.registry.own_rows import is_own
 from samara.registry.tables import (
     BlobRow,
     CatalogRow,
@@ -19,8 +20,8 @@ from samara.registry.tables import (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """How much is listed here. Sizes are bytes; `here`: of the listed blobs those that a file of ours held whole when
-    it was last verified. Nothing is looked at on disk.
+    """How much is listed here. Sizes are bytes; `here`: of the listed blobs those that a file of this store's held
+    whole when it was last verified. Nothing is looked at on disk.
     """
 
     publishers: int
@@ -41,7 +42,9 @@ def overview(session: Session) -> Overview:
         .where(ListingRow.retracted.is_(None))
     )
     blobs = select(sa.func.count(), sa.func.coalesce(sa.func.sum(BlobRow.size), 0)).where(BlobRow.id.in_(listed))
-    whole = select(LocationRow.blob_id).where(LocationRow.size == BlobRow.size, LocationRow.blob_id == BlobRow.id)
+    whole = select(LocationRow.blob_id).where(
+        LocationRow.size == BlobRow.size, LocationRow.blob_id == BlobRow.id, is_own(session, LocationRow.store)
+    )
     count, size = session.execute(blobs).one()
     here, size_here = session.execute(blobs.where(sa.exists(whole))).one()
     models, names = session.execute(

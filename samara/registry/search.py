@@ -23,8 +23,9 @@ from samara.registry.index_columns import text_of
 from samara.registry.index_database import Database
 from samara.registry.listed_models import Listing, listing_of
 from samara.registry.listed_publishers import Owner
-from samara.registry.listing_words import with_words
-from samara.registry.search_facts import Facts, Row
+from samara.registry.listing_words import numbers_with
+from samara.registry.search_facts import Facts
+from samara.registry.search_reading import MAX_SEARCHED, Known, Stamp, read_listed, stamp_of
 from samara.registry.search_words import words_of
 from samara.registry.tables import ListingRow, ModelRow, NamespaceRow, PublisherRow, ReleaseRow
 from samara.schemas.errors import UsageError
@@ -37,10 +38,29 @@ MAX_LIMIT = 100  # models of one page
 MAX_OFFSET = 10_000
 MAX_TAGS = 10  # listings shown of one model
 MAX_DESCRIPTION = 500  # characters of one, here
-MAX_SEARCHED = 200_000  # listings; of more, the latest
 MAX_VALUES = 50  # of one facet
 MAX_KEPT = 64  # outcomes of searches: 80 kB each, and a byte for each listing
 FACETS = ("architecture", "quantisation", "license")
+
+
+_NUMBERS: sa.BindParameter[int] = sa.bindparam("numbers", expanding=True)
+# what `listing_of` reads, without the texts that are long
+_SHOWN: sa.Select[Any] = (
+    select(
+        *(c for c in ListingRow.__table__.columns if c.name not in {"description", "words"}),
+        func.substr(ListingRow.description, 1, MAX_DESCRIPTION).label("description"),
+        ModelRow.name, ModelRow.publisher_id, ReleaseRow.manifest_digest, ReleaseRow.created,
+    )
+    .join(ModelRow, ListingRow.model_id == ModelRow.id)
+    .join(ReleaseRow, ListingRow.release_id == ReleaseRow.id)
+    .where(ListingRow.id.in_(_NUMBERS), ListingRow.retracted.is_(None))
+)  # fmt: skip
+_NAMESPACES = (
+    select(NamespaceRow.publisher_id, NamespaceRow.name)
+    .where(NamespaceRow.publisher_id.in_(_NUMBERS))
+    .order_by(NamespaceRow.claimed_at, NamespaceRow.name)
+)
+_PUBLISHERS = select(PublisherRow.id, PublisherRow.identity, PublisherRow.name).where(PublisherRow.id.in_(_NUMBERS))
 
 
 class Sort(StrEnum):
@@ -122,20 +142,20 @@ class _Outcome:
 
     models: array[int]
     total: int
-    chosen: bytes
+    chosen: int
     facets: dict[str, tuple[FacetValue, ...]]
 
 
 class Searches:
-    """Searches in one database. The facts of all that is listed are read once after each change of a listing; words are
-    looked up in the database's full-text index. What the pages of a search share is kept. Safe to use from several
-    threads.
+    """Searches in one database. The facts of all that is listed are kept, and brought up to date after each change of a
+    listing; words are looked up in the database's full-text index. What the pages of a search share is kept. Safe to
+    use from several threads.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._kept: OrderedDict[object, _Outcome] = OrderedDict()
-        self._facts: tuple[object, Facts] | None = None
+        self._known: Known | None = None
         self._reading = threading.Lock()
         self._lock = threading.Lock()
 
@@ -148,8 +168,9 @@ class Searches:
             publisher = None if query.publisher is None else _publisher(session, query.publisher)
             if query.publisher is not None and publisher is None:
                 return SearchPage()
-            stamp, facts = self._facts_of(session, _stamp(session))
-            key = (stamp, words, publisher, replace(query, text="", publisher=None, limit=1, offset=0))
+            known = self._known_at(session, stamp_of(session))
+            facts = known.facts
+            key = (known.stamp, words, publisher, replace(query, text="", publisher=None, limit=1, offset=0))
             outcome = self._of_before(key)
             if outcome is None:
                 outcome = _outcome(session, facts, query, words, publisher)
@@ -160,18 +181,18 @@ class Searches:
             found=found, total=outcome.total, is_total=len(facts) < MAX_SEARCHED, facets=dict(outcome.facets)
         )
 
-    def _facts_of(self, session: Session, stamp: object) -> tuple[object, Facts]:
-        """(their stamp, facts). One thread reads new ones; meanwhile the others go on with those of a moment ago."""
-        known = self._facts
-        if known is not None and known[0] == stamp:
+    def _known_at(self, session: Session, stamp: Stamp) -> Known:
+        """What is listed. One thread reads what changed; meanwhile the others go on with what was a moment ago."""
+        known = self._known
+        if known is not None and known.stamp == stamp:
             return known
         if not self._reading.acquire(blocking=known is None):
             assert known is not None
             return known
         try:
-            if self._facts is None or self._facts[0] != stamp:
-                self._facts = (stamp, _read_facts(session))
-            return self._facts
+            if self._known is None or self._known.stamp != stamp:
+                self._known = read_listed(session, stamp, self._known)
+            return self._known
         finally:
             self._reading.release()
 
@@ -193,42 +214,13 @@ def _check_number(name: str, value: int, least: int, most: int) -> None:
         raise UsageError(f"{name} is out of bounds", expected=f"{least} … {most}", actual=value)
 
 
-def _stamp(session: Session) -> tuple[object, ...]:
-    """Another one after every change of a listing: whoever changes what one means says when (`listed_at`)."""
-    at = ListingRow.listed_at
-    return tuple(session.execute(select(func.count(), func.max(ListingRow.id), func.max(at), func.sum(at))).one())
-
-
-def _read_facts(session: Session) -> Facts:
-    """All that is listed and not withdrawn; of more than are searched, the latest."""
-    rows = session.connection().execute(  # plain rows: there are many
-        select(
-            ListingRow.id, ListingRow.model_id, ModelRow.publisher_id, ModelRow.name, ListingRow.version,
-            ListingRow.listed_at, ListingRow.size, ListingRow.architecture, ListingRow.quantisation, ListingRow.license,
-        )
-        .join(ModelRow, ListingRow.model_id == ModelRow.id)
-        .where(ListingRow.retracted.is_(None))
-        .order_by(ListingRow.id.desc())
-        .limit(MAX_SEARCHED)
-    )  # fmt: skip
-    return Facts(
-        Row(
-            id=number, model=model, publisher=publisher, name=name, version=version, listed_at=at, size=size,
-            facets=tuple(facets),
-        )
-        for number, model, publisher, name, version, at, size, *facets in rows
-    )  # fmt: skip
-
-
 def _outcome(
     session: Session, facts: Facts, query: SearchQuery, words: Sequence[str], publisher: int | None
 ) -> _Outcome:  # fmt: skip
     """All that fits, in order and counted."""
-    ids = None
-    if words:
-        ids = set(session.connection().execute(with_words(words, session.get_bind().dialect.name)).scalars())
+    ids = numbers_with(session, words) if words else None
 
-    def choose(without: str = "") -> bytes:
+    def choose(without: str = "") -> int:
         values = [None if facet == without else getattr(query, facet) for facet in FACETS]
         return facts.choose(
             ids=ids, publisher=publisher, facets=values, exact=[facet != "license" for facet in FACETS],
@@ -266,9 +258,9 @@ def _page(session: Session, models: Sequence[Sequence[int]]) -> tuple[FoundModel
     shown = [number for numbers in models for number in numbers[:MAX_TAGS]]
     if not shown:
         return ()
-    asked = _columns().where(ListingRow.id.in_(shown), ListingRow.retracted.is_(None))
-    rows = {row.id: row for row in session.execute(asked)}
-    owners = _owners(session, {row.publisher_id for row in rows.values()})
+    connection = session.connection()  # rows as they come, by questions that are put together once
+    rows = {row.id: row for row in connection.execute(_SHOWN, {"numbers": shown})}
+    owners = _owners(connection, sorted({row.publisher_id for row in rows.values()}))
     found = []
     for numbers in models:
         some: list[Any] = [rows[number] for number in numbers[:MAX_TAGS] if number in rows]
@@ -279,33 +271,12 @@ def _page(session: Session, models: Sequence[Sequence[int]]) -> tuple[FoundModel
     return tuple(found)
 
 
-def _columns() -> sa.Select[Any]:
-    """What `listing_of` reads, without the texts that are long."""
-    short = func.substr(ListingRow.description, 1, MAX_DESCRIPTION).label("description")
-    wanted = [
-        getattr(ListingRow, c.name) for c in ListingRow.__table__.columns if c.name not in {"description", "words"}
-    ]
-    return (
-        select(*wanted, short, ModelRow.name, ModelRow.publisher_id, ReleaseRow.manifest_digest, ReleaseRow.created)
-        .join(ModelRow, ListingRow.model_id == ModelRow.id)
-        .join(ReleaseRow, ListingRow.release_id == ReleaseRow.id)
-    )
-
-
-def _owners(session: Session, numbers: set[int]) -> dict[int, Owner]:
+def _owners(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, Owner]:
     """Publishers by their number."""
     names: dict[int, str] = {}
-    claimed = session.execute(
-        select(NamespaceRow.publisher_id, NamespaceRow.name)
-        .where(NamespaceRow.publisher_id.in_(numbers))
-        .order_by(NamespaceRow.claimed_at, NamespaceRow.name)
-    )
-    for number, name in claimed:
+    for number, name in connection.execute(_NAMESPACES, {"numbers": numbers}):
         names.setdefault(number, name)
-    rows = session.execute(
-        select(PublisherRow.id, PublisherRow.identity, PublisherRow.name).where(PublisherRow.id.in_(numbers))
-    )
     return {
         number: Owner(identity=text_of(identity), name=text_of(name), namespace=names.get(number))
-        for number, identity, name in rows
+        for number, identity, name in connection.execute(_PUBLISHERS, {"numbers": numbers})
     }

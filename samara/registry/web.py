@@ -29,14 +29,17 @@ def is_url(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
-def download(url: str, *, limit: int = MAX_COMPRESSED_BYTES, client: HttpClient | None = None) -> bytes:
+def download(
+    url: str, *, limit: int = MAX_COMPRESSED_BYTES, client: HttpClient | None = None, vouched: bool = True
+) -> bytes:
     """A file of at most `limit` bytes, and one more if it is larger.
 
-    `client`: whose policy and connections to use; a new one without any restriction if not given. Raises NotFoundError
-    (404, 410), NetworkError (HttpError), or UsageError for what is no URL.
+    `client`: whose policy and connections to use; a new one without any restriction if not given. `vouched`: the user
+    named this host, all of it; else only what the client was made with counts. Raises NotFoundError (404, 410),
+    NetworkError (HttpError), or UsageError for what is no URL.
     """
     data = bytearray()
-    for piece in read(url, client=client):
+    for piece in read(url, client=client, vouched=vouched):
         data += piece
         if len(data) > limit:
             break
@@ -44,7 +47,11 @@ def download(url: str, *, limit: int = MAX_COMPRESSED_BYTES, client: HttpClient 
 
 
 def read(
-    url: str, *, absent: frozenset[int] = frozenset({404, 410}), client: HttpClient | None = None
+    url: str,
+    *,
+    absent: frozenset[int] = frozenset({404, 410}),
+    client: HttpClient | None = None,
+    vouched: bool = True,
 ) -> Iterator[bytes]:
     """A file piece by piece, as `download`; `absent`: which HTTP statuses mean that it isn't there.
 
@@ -57,7 +64,7 @@ def read(
     try:
         with ExitStack() as stack:
             asked = client or stack.enter_context(HttpClient(NetworkPolicy()))
-            answer = stack.enter_context(asked.get(url, vouched=True, stall_timeout=TIMEOUT))
+            answer = stack.enter_context(asked.get(url, vouched=vouched, stall_timeout=TIMEOUT))
             for piece in _pieces(answer):
                 if time.monotonic() > deadline:
                     raise HttpError(f"it was not there after {DEADLINE:.0f} s", kind=HttpFailure.STALLED)  # noqa: TRY301

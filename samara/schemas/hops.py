@@ -2,13 +2,12 @@
 
 A registry that fetches a blob from another one says in the address `via=ID,ID,…`: its own number last, before it those
 on whose behalf it fetches. Who finds itself there has the blob or hasn't: it begins nothing. `held=1`: begin nothing
-anyway. Numbers are drawn anew by each process, and say nothing about who it is. Pure.
+anyway. Numbers are drawn anew by each process (16 hex digits), and say nothing about who it is. Pure.
 """
 
 from __future__ import annotations
 
 import re
-import secrets
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -37,11 +36,6 @@ class Hops:
 
 
 DIRECTLY = Hops()
-
-
-def new_id() -> str:
-    """A number for a registry's process."""
-    return secrets.token_hex(8)
 
 
 def parse_hops(via: str | None, held: str | None) -> Hops:

@@ -194,7 +194,7 @@ def _refusal(origin: str, status: int, said: dict[str, object] | None) -> Samara
     }
     if status in {404, 405} or "title" not in words:
         return NetworkError(f"{origin} is no Samara registry, or none that takes publications (HTTP {status})")
-    kind = NetworkError if status in {408, 429, 500, 502, 503, 504} else TrustError
+    kind = NetworkError if status in {408, 429, 500, 502, 503, 504, 507} else TrustError  # 507: no room there
     return kind(
         f"{origin} refuses: {words['title']}",
         expected=words.get("expected"),

@@ -250,7 +250,7 @@ def test_an_unfinished_transfer_is_a_note(published: Shelf, tmp_path: Path) -> N
 
 def test_a_removed_partial_is_temporary_and_a_noted_one_without_its_folder_is_noted(published: Shelf) -> None:
     (published.home.partials / ".samara-tmp-1").mkdir(parents=True)
-    sql(published, "INSERT INTO partials SELECT id, 1, 1.0 FROM blobs")
+    sql(published, "INSERT INTO partials (blob_id, release_id, started_at) SELECT id, 1, 1.0 FROM blobs")
     found = findings(collect(published.home))
     assert [finding.rule for finding in found] == ["leftover-temporary", "partial-gone"]
 

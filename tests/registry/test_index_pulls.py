@@ -104,7 +104,7 @@ def test_what_is_forgotten_goes_in_the_transaction_that_adds(
     index.add_pull_record(numbered(0))
     with contextlib.closing(sqlite3.connect(home.index, isolation_level=None)) as plain:
         plain.execute(
-            "CREATE TRIGGER no BEFORE DELETE ON pull_records BEGIN INSERT INTO pull_records VALUES (1, 1, x''); END"
+            "CREATE TRIGGER no BEFORE DELETE ON pull_records BEGIN INSERT INTO pull_records VALUES (1, 1, x'', ''); END"
         )
     with pytest.raises(Exception, match="UNIQUE"):
         index.add_pull_record(numbered(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -180,6 +181,19 @@ def test_listed_publishers_alone_where_the_operator_says_so(tmp_path: Path, acme
     with serving(tmp_path, settings) as registry:
         assert registry.post(pack_publication(acme.publication()))[1]["names"] == ["models"]
         assert registry.post(pack_publication(other.publication()))[1]["reason"] == "not-listed"
+
+
+def test_a_registry_that_has_no_room_to_work_in_does_not_blame_the_publisher(
+    registry: Registry, acme: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = pack_publication(acme.publication())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    status, said = registry.post(body)
+    assert (status, said["error"]) == (503, "StoreError")
+    assert "reason" not in said
+    assert str(tmp_path) not in json.dumps(said)
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    assert registry.post(body)[0] == 201
 
 
 def test_full_is_said_as_full(tmp_path: Path, acme: Author) -> None:

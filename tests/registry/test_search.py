@@ -18,7 +18,7 @@ from samara.registry import search
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.search import FACETS, MAX_OFFSET, MAX_TAGS, FacetValue, SearchPage, SearchQuery, Sort
-from samara.registry.search_facts import Facts
+from samara.registry.search_reading import Known, Stamp, read_listed
 from samara.registry.search_words import MAX_LETTERS, searchable, words_of
 from samara.registry.tables import ListingRow
 from samara.schemas.errors import UsageError
@@ -239,14 +239,14 @@ class TestKeptUpToDate:
         with changing.database.write() as session:
             session.execute(sa.update(ListingRow).values(retracted="no", listed_at=9000.5))
         is_reading, may_go_on = threading.Event(), threading.Event()
-        real = search._read_facts
+        real = read_listed
 
-        def slowly(session: Session) -> Facts:
+        def slowly(session: Session, stamp: Stamp, before: Known | None) -> Known:
             is_reading.set()
             assert may_go_on.wait(60)
-            return real(session)
+            return real(session, stamp, before)
 
-        monkeypatch.setattr(search, "_read_facts", slowly)
+        monkeypatch.setattr(search, "read_listed", slowly)
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(find, changing, "llama")
             assert is_reading.wait(60)

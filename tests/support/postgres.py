@@ -81,14 +81,21 @@ class Postgres:
             raise AssertionError("PostgreSQL didn't start: " + "".join(seen[-10:]))
         threading.Thread(target=self._drain, args=(self._process,), daemon=True).start()
 
-    def stop(self) -> None:
-        """Break every connection and stop it ("fast shutdown")."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Break every connection and stop it ("fast shutdown"); `at_once`: as if its machine lost power."""
         if self._process is None:
             return
-        pid = int((self._data / "postmaster.pid").read_text(encoding="utf-8").split()[0])
-        os.kill(pid, signal.SIGINT)
+        if self._process.poll() is None:
+            pid = int((self._data / "postmaster.pid").read_text(encoding="utf-8").split()[0])
+            os.kill(pid, signal.SIGQUIT if at_once else signal.SIGINT)
         self._process.wait(_LIMIT)
         self._process = None
+
+    def revive(self) -> None:
+        """Start it if it ended by itself."""
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+            self.start()
 
     def url(self, database: str, *, password: str = PASSWORD) -> str:
         """What SAMARA_DATABASE is set to."""

@@ -17,7 +17,7 @@ from samara.registry.trust.roots import RootChain, verify_root_chain
 from samara.registry.trust.sources import BundleSource
 from samara.registry.trust.updater import ExpiredCatalogError, RolledBackError
 from samara.registry.trust.workflow import run_workflow
-from samara.schemas.errors import MalformedError, SamaraError, TrustError
+from samara.schemas.errors import DiskFullError, MalformedError, SamaraError, StoreError, TrustError
 from samara.schemas.metadata_bundle import MetadataBundle
 
 OFFERED = "the publication"
@@ -54,7 +54,7 @@ def order_of(bundle: MetadataBundle) -> tuple[int, int]:
 def judge_catalog(before: MetadataBundle | None, offered: MetadataBundle, *, now: datetime) -> Judgement:
     """Prove `offered` against what is here of its publisher.
 
-    Raises PublicationRefusedError (EquivocatedError with evidence) or MalformedError.
+    Raises PublicationRefusedError (EquivocatedError with evidence), MalformedError, StoreError or DiskFullError.
     """
     identity = identity_of(offered.roots[0])
     try:
@@ -68,7 +68,7 @@ def judge_catalog(before: MetadataBundle | None, offered: MetadataBundle, *, now
                 state = CatalogState(catalog=read_catalog(identity, before), bundle=before, chain=chain)
                 return Judgement(state=state, is_new=False)
         state = _run(before, offered, chain, now)
-    except (PublicationRefusedError, MalformedError):
+    except (PublicationRefusedError, MalformedError, StoreError, DiskFullError):  # the last two are our own troubles
         raise
     except ExpiredCatalogError as error:
         raise PublicationRefusedError(

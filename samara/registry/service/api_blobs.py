@@ -110,6 +110,7 @@ def routes(service: Service) -> APIRouter:
         """With this registry as its tracker and, where it has the bytes, as a web seed (BEP 19)."""
         stored = service.listings.torrent(infohash)
         if stored is None:
+            service.barred.check_torrent(infohash)
             raise NotFoundError(f"no listed release names a torrent {infohash}")
         parsed = parse_blob_torrent(stored)
         digits = parsed.name[:64]
@@ -159,7 +160,16 @@ def routes(service: Service) -> APIRouter:
 def _binary(media_type: str, *, ranged: bool = False) -> dict[int | str, dict[str, Any]]:
     """For the OpenAPI document: what comes."""
     content = {"content": {media_type: {"schema": {"type": "string", "format": "binary"}}}}
-    answers: dict[int | str, dict[str, Any]] = {200: content, 304: {}, 404: {}, 412: {}, 416: {}, 429: {}, 503: {}}
+    answers: dict[int | str, dict[str, Any]] = {
+        200: content,
+        304: {},
+        404: {},
+        410: {},
+        412: {},
+        416: {},
+        429: {},
+        503: {},
+    }
     return answers | ({206: content, 502: {}, 507: {}} if ranged else {206: content})
 
 
@@ -176,7 +186,9 @@ def _kept_release(service: Service, digest: str) -> Release:
     """A release of a publisher that has a catalog here: what the operator merely pulled isn't ours to give."""
     release = service.manifests.release(f"b3:{digest}")
     if release is None or service.listings.owner(release.identity) is None:
+        service.barred.check_digests([f"b3:{digest}"])
         raise _unknown(digest)
+    service.barred.check_release(release.digest)  # small files travel in it
     return release
 
 
@@ -198,6 +210,7 @@ def _described(service: Service, digest: str) -> _Described:
     b3 = f"b3:{digest}"
     name = service.listings.file_name(b3)
     if name is None:
+        service.barred.check_digests([b3])
         raise _unlisted(b3)
     record = service.index.blob(b3)
     sizes: list[int] = []

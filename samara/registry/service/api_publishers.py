@@ -115,7 +115,9 @@ def routes(service: Service) -> APIRouter:
         some = listings.owners(limit=limit, offset=offset)
         return PublisherPage(publishers=[_summary(one) for one in some], total=listings.owners_count())
 
-    @router.get("/v1/publishers/{owner}", summary="A publisher", response_model=PublisherDetails, responses={404: {}})
+    @router.get(
+        "/v1/publishers/{owner}", summary="A publisher", response_model=PublisherDetails, responses={404: {}, 410: {}}
+    )
     def publisher(owner: OwnerName) -> PublisherDetails:
         return _details(service, _owner(listings, owner))
 
@@ -123,7 +125,7 @@ def routes(service: Service) -> APIRouter:
         "/v1/publishers/{owner}/equivocations",
         summary="What a publisher should not have signed",
         response_model=list[EquivocationView],
-        responses={404: {}},
+        responses={404: {}, 410: {}},
     )
     def equivocations(owner: OwnerName) -> list[EquivocationView]:
         return [
@@ -133,14 +135,14 @@ def routes(service: Service) -> APIRouter:
                 known=base64.b64encode(one.known).decode(),
                 offered=base64.b64encode(one.offered).decode(),
             )
-            for one in listings.equivocations(_owner(listings, owner).identity)
+            for one in listings.equivocations(_owner(listings, owner, barred_too=True).identity)  # evidence stays
         ]
 
     @router.get(
         "/v1/publishers/{owner}/metadata/{name:path}",
         summary="A file of a publisher's TUF repository, or a release object",
         response_class=Response,
-        responses={200: {"content": {"application/json": {}}}, 304: {}, 404: {}},
+        responses={200: {"content": {"application/json": {}}}, 304: {}, 404: {}, 410: {}},
     )
     def metadata(owner: OwnerName, name: Annotated[str, Path(max_length=128)], request: Request) -> Response:
         found = _owner(listings, owner)
@@ -181,8 +183,8 @@ def routes(service: Service) -> APIRouter:
     return router
 
 
-def _owner(listings: Listings, name: str) -> Owner:
-    owner = listings.owner(name)
+def _owner(listings: Listings, name: str, *, barred_too: bool = False) -> Owner:
+    owner = listings.owner(name, barred_too=barred_too)
     if owner is None:
         raise NotFoundError(f"no publisher {name} here", next_step="see /v1/publishers")
     return owner
@@ -240,6 +242,7 @@ def _release_object(service: Service, owner: Owner, manifest_hex: str) -> bytes:
     stored = service.index.release_by_digest(f"b3:{manifest_hex}")
     if release is None or stored is None or release.identity != owner.identity:
         raise NotFoundError(f"{owner.slug} has no {release_object_name(manifest_hex)} here")
+    service.barred.check_release(release.digest)
     return pack_release_object(ReleaseBundle(roots=(), envelope=stored.envelope, torrents=stored.torrents))
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from fastapi import APIRouter, FastAPI
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
 
 from samara import __version__
 from samara.registry.service import (
@@ -21,6 +20,7 @@ from samara.registry.service import (
     problems,
 )
 from samara.registry.service.guard import Guard
+from samara.registry.service.heads import add_heads
 from samara.registry.service.logs import Answered
 from samara.registry.service.observe import Observe
 from samara.registry.service.pages.errors import error_page
@@ -45,25 +45,13 @@ def create_app(service: Service, *, log: Callable[[Answered], None] | None = Non
         redoc_url=None,
         redirect_slashes=False,  # their addresses would be made of the Host that a client names
     )
-    problems.install(app, on_unknown=partial(error_page, service))
+    problems.install(app, on_unknown=partial(error_page, service), contact=service.settings.contact)
     for part in PARTS:
         router = part.routes(service)
-        _add_heads(router)
+        add_heads(router)
         app.include_router(router)
     openapi.describe(app)
     app.add_middleware(TrackerPaths, service=service)
     app.add_middleware(Guard, service=service)
     app.add_middleware(Observe, service=service, log=log)  # around the other
     return app
-
-
-def _add_heads(router: APIRouter) -> None:
-    """HEAD wherever there is GET (RFC 9110 §9.1); the OpenAPI document needn't tell of each."""
-    routes = [route for route in router.routes if isinstance(route, APIRoute)]
-    there = {route.path for route in routes if "HEAD" in (route.methods or ())}
-    for route in routes:
-        if "GET" in (route.methods or ()) and route.path not in there:
-            router.add_api_route(
-                route.path, route.endpoint, methods=["HEAD"], include_in_schema=False,
-                response_model=route.response_model, response_class=route.response_class,
-            )  # fmt: skip

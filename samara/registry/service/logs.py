@@ -1,6 +1,7 @@
 """One line for each request: JSON for programs, text for people, or none. A thread writes them.
 
-No query, no header fields, nothing a client could forge a line with. When nobody reads what is written, lines are
+What was refused, and why, stands in the request's own line (`note`). No query, no header fields, nothing a client could
+forge a line with. When nobody reads what is written, lines are
 dropped and counted: a full pipe must not stop the service.
 """
 
@@ -10,6 +11,7 @@ import json
 import queue
 import sys
 import threading
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,6 +19,8 @@ from types import TracebackType
 from typing import Self, TextIO
 
 MAX_PATH = 300  # characters shown of a path
+MAX_NOTE = 600  # characters
+MAX_NOTES = 4  # of one request
 _WAITING = 10_000  # lines
 
 
@@ -31,7 +35,7 @@ class LogFormat(StrEnum):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered:
     """One request and its answer. `at`: UTC epoch seconds; `size`: bytes of the answer's body; `seconds`: until its
-    end; `whole`: it came to its promised end.
+    end; `whole`: it came to its promised end; `notes`: what the operator is to know of it.
     """
 
     at: float
@@ -43,6 +47,24 @@ class Answered:
     seconds: float
     address: str
     whole: bool = True
+    notes: tuple[str, ...] = ()
+
+
+_notes: ContextVar[list[str] | None] = ContextVar("samara_notes", default=None)
+
+
+def taking_notes() -> list[str]:
+    """The notes of the request that begins; threads that work for it add to the same list."""
+    notes: list[str] = []
+    _notes.set(notes)
+    return notes
+
+
+def note(text: str) -> None:
+    """Say something in the line of the request that is being answered; nothing where none is."""
+    notes = _notes.get()
+    if notes is not None and len(notes) < MAX_NOTES:
+        notes.append(text)
 
 
 def line_of(answered: Answered, format_: LogFormat) -> str:
@@ -60,8 +82,11 @@ def line_of(answered: Answered, format_: LogFormat) -> str:
             "seconds": round(answered.seconds, 4),
             "address": answered.address,
         }
+        if answered.notes:
+            value["notes"] = [_said(text) for text in answered.notes]
         return json.dumps(value if answered.whole else value | {"broken_off": True})
     end = "" if answered.whole else " broken off"
+    end += "".join(f" [{_said(text)}]" for text in answered.notes)
     return (
         f"{moment} {answered.address} {clean(answered.method)} {path} {answered.status} {answered.size} B "
         f"{answered.seconds:.3f} s {answered.number}{end}"
@@ -72,6 +97,11 @@ def clean(text: str) -> str:
     """Printable and of bounded length: what a terminal or a log's reader can't be led astray by."""
     shown = text[:MAX_PATH] + ("…" if len(text) > MAX_PATH else "")
     return "".join(c if c.isprintable() and c != " " else f"%{ord(c):02X}" for c in shown)
+
+
+def _said(text: str) -> str:
+    shown = text[:MAX_NOTE] + ("…" if len(text) > MAX_NOTE else "")
+    return "".join(c if c.isprintable() and c not in "[]" else f"%{ord(c):02X}" for c in shown)
 
 
 class RequestLog:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from samara.registry.service.guard import ADDRESS, TRACKER_PATHS
-from samara.registry.service.logs import Answered
+from samara.registry.service.logs import Answered, taking_notes
 from samara.registry.service.problems import RefusedError, problem
 from samara.registry.service.service import Service
 from samara.registry.service.wire_files import EXTENSION
@@ -41,6 +41,7 @@ class Observe:
         status = size = 0
         until_head = 0.0
         ended = False
+        notes = taking_notes()
 
         async def sending(message: Any) -> None:
             nonlocal status, size, ended, until_head
@@ -79,12 +80,22 @@ class Observe:
                         seconds=time.perf_counter() - began,
                         address=scope.get(ADDRESS, ""),
                         whole=ended,
+                        notes=tuple(notes),
                     )
                 )
 
     def _count(self, scope: Any, status: int, seconds: float) -> None:
         is_tracker = scope["path"] in TRACKER_PATHS
-        route = scope["path"] if is_tracker else getattr(scope.get("route"), "path", None) or NO_ROUTE
+        route = scope["path"] if is_tracker else template_of(scope)
         metrics = self._service.metrics
         metrics.requests.labels(route, str(status)).inc()
         metrics.seconds.labels(route).observe(seconds)
+
+
+def template_of(scope: Any) -> str:
+    """The template of the route that was taken, so that there are as many labels as routes."""
+    route = getattr(scope.get("route"), "path", None)
+    if route is not None:
+        return str(route)
+    # a plain route of Starlette's isn't told; without parameters it is its own template
+    return NO_ROUTE if "endpoint" not in scope or scope.get("path_params") else str(scope["path"])

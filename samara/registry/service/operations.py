@@ -89,7 +89,7 @@ def _database(service: Service) -> Iterator[Gauge]:
     about = "Whether the database answers"
     began = time.perf_counter()
     try:
-        counts, listed = service.index.counts(), service.listings.count()
+        counts, listed, bars = service.index.counts(), service.listings.count(), service.barred.counts()
     except SamaraError:
         yield Gauge(name="samara_database_up", about=about, value=0)
         return
@@ -101,6 +101,11 @@ def _database(service: Service) -> Iterator[Gauge]:
     yield Gauge(name="samara_blobs", about="Blobs known here", value=counts.blobs)
     yield Gauge(name="samara_blobs_held", about="Files here that hold a whole blob", value=counts.locations)
     yield Gauge(name="samara_names_listed", about="Names that mean a release here", value=listed)
+    for kind, count in bars.items():
+        yield Gauge(
+            name="samara_barred", about="What the operator bars from here, by kind", value=count,
+            labels=(("kind", kind.value),),
+        )  # fmt: skip
 
 
 def _swarms(service: Service) -> Iterator[Gauge]:

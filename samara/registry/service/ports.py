@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from samara.registry.publications.follow_status import FollowStatus
 from samara.schemas.hops import DIRECTLY, Hops
 
 
@@ -121,3 +122,10 @@ class Keeper(Protocol):
 
     def status(self) -> KeepStatus:
         """How it stands. From any thread."""
+
+
+class Follower(Protocol):
+    """Follows other registries (`--follow`)."""
+
+    def status(self) -> tuple[FollowStatus, ...]:
+        """How it stands with each. From any thread."""

@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from samara.registry.barred import BarredError
+from samara.registry.service.logs import note
 from samara.schemas.errors import (
     DiskFullError,
     IntegrityError,
@@ -32,7 +34,7 @@ STATUSES: tuple[tuple[type[SamaraError], int], ...] = (  # the first that fits
 )
 _trouble = logging.getLogger("samara.serve")
 _UNKNOWN = {404: "there is nothing at this address", 405: "this address doesn't take that method"}
-RETRY_AFTER = 5  # seconds, with 503
+RETRY_AFTER = 5  # seconds, with 503 and 507
 _NOT_TOLD = {"message", "exit_code"}  # said already; of commands, not of services
 
 
@@ -54,12 +56,18 @@ class RefusedError(SamaraError):
         self.headers = headers or {}
 
 
-def problem(error: SamaraError) -> JSONResponse:
-    """An error of ours as an answer."""
+def problem(error: SamaraError, *, contact: str | None = None) -> JSONResponse:
+    """An error of ours as an answer. `contact`: the operator's, told to whom what was taken down concerns."""
+    reason = "taken down" if isinstance(error, BarredError) else error.as_dict().get("reason")
+    if reason is not None:
+        note(f"{reason}: {error.what}" + (f" ({error.actual})" if error.actual else ""))
     if isinstance(error, RefusedError):
-        return problem_of(error.status, error, headers=error.headers)
+        about = contact if reason == "barred" else None
+        return problem_of(error.status, error, headers=error.headers, contact=about)
+    if isinstance(error, BarredError):
+        return problem_of(410, error, headers={}, contact=contact)
     status = next((status for kind, status in STATUSES if isinstance(error, kind)), 500)
-    if status != 503:
+    if status not in {503, 507}:
         return problem_of(status, error, headers={})
     _trouble.warning("%s", error)
     return problem_of(status, public(error), headers={"Retry-After": str(RETRY_AFTER)})
@@ -67,15 +75,23 @@ def problem(error: SamaraError) -> JSONResponse:
 
 def public(error: SamaraError) -> SamaraError:
     """The error as strangers may hear of it: this machine's own troubles name paths, hosts and users."""
+    if isinstance(error, DiskFullError):
+        return DiskFullError(
+            "this registry has no room left", next_step="try again later; its operator has to free some space"
+        )
     if isinstance(error, StoreError):
         return StoreError("this registry can't answer that at the moment", next_step="try again later")
     return error
 
 
-def problem_of(status: int, error: SamaraError, *, headers: dict[str, str]) -> JSONResponse:
+def problem_of(
+    status: int, error: SamaraError, *, headers: dict[str, str], contact: str | None = None
+) -> JSONResponse:  # fmt: skip
     """An error with a status of one's own choice."""
     body: dict[str, object] = {"type": "about:blank", "title": error.what, "status": status, "detail": str(error)}
     body |= {name: value for name, value in error.as_dict().items() if value is not None and name not in _NOT_TOLD}
+    if contact is not None:
+        body["contact"] = contact
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 
@@ -86,16 +102,19 @@ def _allowing(headers: dict[str, str]) -> dict[str, str]:
 
 
 def install(
-    app: FastAPI, on_unknown: Callable[[Request, RefusedError], Response | None] | None = None
-) -> None:  # fmt: skip
+    app: FastAPI,
+    on_unknown: Callable[[Request, RefusedError], Response | None] | None = None,
+    *,
+    contact: str | None = None,
+) -> None:
     """Let `app` answer every error as a problem: ours, requests that don't fit a route, unknown routes.
 
-    `on_unknown`: for who would rather see a page; None where that doesn't fit.
+    `on_unknown`: for who would rather see a page; None where that doesn't fit. `contact`: see `problem`.
     """
 
     async def answer(_request: Request, error: Exception) -> Response:
         assert isinstance(error, SamaraError)
-        return problem(error)
+        return problem(error, contact=contact)
 
     async def unfit(_request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from samara.registry.barred import Barred
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.listings import Listings
 from samara.registry.publications.accepted import AcceptedCatalog, AcceptedCatalogs
 from samara.registry.service.manifests import Manifests
 from samara.registry.service.metrics import Metrics
-from samara.registry.service.ports import Bringer, Keeper
+from samara.registry.service.ports import Bringer, Follower, Keeper
 from samara.registry.service.settings import Settings
 from samara.registry.tracker import Tracker
 from samara.schemas.errors import MalformedError, StoreError, TrustError
@@ -21,7 +22,8 @@ from samara.schemas.errors import MalformedError, StoreError, TrustError
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
     """`clock`: UTC epoch seconds; `bringer`: fetches what isn't here, None without --pull-through; `keeper`: keeps
-    what was fetched so, None without --pull-through and --mirror.
+    what was fetched so, None without --pull-through and --mirror; `follower`: None without --follow. `proven`: catalogs
+    of this index that somebody else in this process keeps at hand too.
     """
 
     home: Home
@@ -31,13 +33,17 @@ class Service:
     metrics: Metrics = field(default_factory=Metrics)
     bringer: Bringer | None = None
     keeper: Keeper | None = None
+    follower: Follower | None = None
+    proven: AcceptedCatalogs | None = None
     clock: Callable[[], float] = time.time
     manifests: Manifests = field(init=False)
     catalogs: AcceptedCatalogs = field(init=False)
+    barred: Barred = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "manifests", Manifests(self.index))
-        object.__setattr__(self, "catalogs", AcceptedCatalogs(self.index.listings))
+        object.__setattr__(self, "catalogs", self.proven or AcceptedCatalogs(self.index.listings))
+        object.__setattr__(self, "barred", Barred(self.index.database))
 
     @property
     def listings(self) -> Listings:

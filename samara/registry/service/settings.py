@@ -46,7 +46,9 @@ class Settings:
     claims are for it alone. `claims`, `namespaces`: who may have which name (name → identity). `policy`: where mirrors
     of manifests may lie. `proxies`: whose X-Forwarded-For is believed. `accel`: a location of a web server in front
     that sends files by itself (X-Accel-Redirect), e.g. /samara-files/; None: the service does. `title`: for people.
-    `watchers`: who may read /metrics, beside this machine itself.
+    `watchers`: who may read /metrics, beside this machine itself. `contact`: whom to write to, a web address, a mail
+    address or any words; shown on every page. `serves_all`: strangers get every listed blob whose bytes are here,
+    whatever they are here for (see `samara.registry.giving`).
     """
 
     origin: str
@@ -60,3 +62,5 @@ class Settings:
     rates: Rates = field(default_factory=Rates)
     accel: str | None = None
     accepts_publishes: bool = True
+    contact: str | None = None
+    serves_all: bool = False

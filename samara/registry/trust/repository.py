@@ -6,6 +6,7 @@ from samara.registry.trust.sources import MetadataSource, read_whole
 from samara.schemas.envelope import strict_json
 from samara.schemas.errors import MalformedError
 from samara.schemas.metadata_bundle import (
+    MAX_BUNDLE_BYTES,
     MAX_SNAPSHOT_BYTES,
     MAX_TARGETS_BYTES,
     MAX_TIMESTAMP_BYTES,
@@ -14,16 +15,23 @@ from samara.schemas.metadata_bundle import (
 from samara.schemas.release_file import MAX_ROOT_BYTES, MAX_ROOTS
 
 
-def read_repository(source: MetadataSource) -> MetadataBundle | None:
-    """Its newest metadata and every root; None where there is no repository.
+def read_timestamp(source: MetadataSource) -> bytes | None:
+    """The one file that says whether anything is new; None where there is no repository. Raises NetworkError."""
+    return read_whole(source, "timestamp.json", MAX_TIMESTAMP_BYTES)
+
+
+def read_repository(source: MetadataSource, *, timestamp: bytes | None = None) -> MetadataBundle | None:
+    """Its newest metadata and every root; None where there is no repository. `timestamp`: as it was read just now.
 
     Files may have changed while they were read: whoever proves them notices. Raises NetworkError or MalformedError.
     """
-    timestamp = read_whole(source, "timestamp.json", MAX_TIMESTAMP_BYTES)
+    timestamp = timestamp or read_timestamp(source)
     if timestamp is None:
         return None
     roots: list[bytes] = []
     while len(roots) < MAX_ROOTS:
+        if sum(map(len, roots)) > MAX_BUNDLE_BYTES:
+            raise MalformedError(f"{source.name} has more roots than anybody takes", expected=f"≤ {MAX_BUNDLE_BYTES}")
         root = read_whole(source, f"{len(roots) + 1}.root.json", MAX_ROOT_BYTES)
         if root is None:
             break

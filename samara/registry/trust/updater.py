@@ -7,13 +7,22 @@ Time is an argument: the library reads the clock when it starts, and is correcte
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from samara.registry.trust.sources import MetadataSource, let_go
-from samara.schemas.errors import MalformedError, NetworkError, NotFoundError, SamaraError, StoreError, TrustError
+from samara.schemas.errors import (
+    DiskFullError,
+    MalformedError,
+    NetworkError,
+    NotFoundError,
+    SamaraError,
+    StoreError,
+    TrustError,
+)
 from samara.schemas.metadata_bundle import MAX_SNAPSHOT_BYTES, MAX_TARGETS_BYTES, MAX_TIMESTAMP_BYTES
 from samara.schemas.release_file import MAX_ROOT_BYTES, MAX_ROOTS
 
@@ -136,6 +145,11 @@ def library_errors(source: str) -> Iterator[None]:
     except tuf.RepositoryError as error:
         raise MalformedError(f"metadata from {source} is not TUF metadata ({error})") from None
     except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise DiskFullError(
+                "no room left for the catalog's working files",
+                next_step="free some space in the temporary folder (TMPDIR) and run it again",
+            ) from None
         raise StoreError(
             f"can't keep the catalog's working files ({error.strerror or error})",
             next_step="check that the temporary folder can be written to",

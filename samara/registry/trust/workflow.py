@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from samara.registry.durable import io_errors
 from samara.registry.scratch import Scratch
 from samara.registry.trust.sources import MetadataSource
 from samara.registry.trust.updater import run_updater
@@ -35,7 +36,7 @@ def run_workflow(
     If it fails, `on_roots` first hears of every root that was proven: a rotation counts whatever is wrong with the rest
     (TUF §5.3.8). Raises what `run_updater` raises, StoreError or DiskFullError.
     """
-    with Scratch(Path(tempfile.gettempdir()), SCRATCH_PREFIX) as folder:
+    with Scratch(Path(tempfile.gettempdir()), SCRATCH_PREFIX) as folder, io_errors(folder):
         history = folder / "root_history"
         history.mkdir()
         for number, root in enumerate(roots, start=1):

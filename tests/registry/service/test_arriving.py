@@ -184,17 +184,22 @@ class TestWhatIsSent:
 
 class TestWhatGoesWrong:
     @pytest.mark.parametrize(
-        ("error", "status"), [(NetworkError("nobody has it"), 502), (DiskFullError("over the quota"), 507)]
+        ("error", "status", "said"),
+        [
+            (NetworkError("nobody has it"), 502, "nobody has it"),
+            (DiskFullError("no room left on the disk of /srv/samara"), 507, "this registry has no room left"),
+        ],
     )
     def test_a_fetch_that_cannot_begin_is_a_clear_answer(
-        self, served: World, bringer: Bringer, error: SamaraError, status: int
+        self, served: World, bringer: Bringer, error: SamaraError, status: int, said: str
     ) -> None:
         fetch = bringer.fetch
         assert fetch is not None
         path = f"/v1/blobs/{served.file('blob', 'v1').b3_hex}"
         fetch.fail(error)
         got = served.ask(path)
-        assert got.status == status and error.what.encode() in got.body
+        assert got.status == status and said.encode() in got.body
+        assert b"/srv" not in got.body
         bringer.refusal = error
         assert served.ask(path).status == status
         wait_until_idle(fetch)

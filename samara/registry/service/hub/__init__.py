@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from samara.registry.service.heads import add_heads
 from samara.registry.service.hub import api, files, lists
 from samara.registry.service.hub.revisions import Revisions
 from samara.registry.service.service import Service
@@ -20,7 +21,7 @@ def routes(service: Service) -> APIRouter:
     """The routes of this package."""
     revisions = Revisions(service)
     router = APIRouter(tags=["hub"])
-    router.include_router(lists.routes(service))
-    router.include_router(api.routes(service, revisions))
-    router.include_router(files.routes(service, revisions))
+    for part in (lists.routes(service), api.routes(service, revisions), files.routes(service, revisions)):
+        add_heads(part)
+        router.include_router(part)
     return router

@@ -82,7 +82,7 @@ class Revisions:
         self._trees = Kept[tuple[str, ...], Tree](max_files_kept, lambda tree: len(tree.paths) + 1)
 
     def repository(self, owner: str, model: str) -> Repository:
-        """Raises HubError (no such repository), StoreError."""
+        """Raises HubError (no such repository), BarredError, StoreError."""
         name = f"{owner}/{model}"
         if not (is_name(owner) or is_identity(owner)) or not is_name(model):
             raise no_repository(name)
@@ -90,12 +90,14 @@ class Revisions:
         if found is None:
             raise no_repository(name)
         newest = self._service.listings.tags(found, model, limit=1)
+        if not newest:
+            self._service.barred.check_model(found.identity, model)
         if not newest:  # nor are kept releases given of a model that its publisher lists no more
             raise no_repository(name)
         return Repository(name=name, owner=found, model=model, newest=newest[0])
 
     def snapshot(self, repository: Repository, revision: str) -> Snapshot:
-        """Raises HubError (no such revision, withdrawn), StoreError."""
+        """Raises HubError (no such revision, withdrawn), BarredError, StoreError."""
         manifests = self._manifests(repository, revision)
         return Snapshot(
             repository=repository,
@@ -143,12 +145,14 @@ class Revisions:
                 if one.retracted is not None:
                     raise withdrawn(revision, one.retracted)
                 return (one.manifest,)
+            self._service.barred.check_model(repository.owner.identity, repository.model, tag)
         raise no_revision(revision)
 
     def _of_commit(self, repository: Repository, commit: str) -> tuple[str, ...]:
         owner = repository.owner
         manifest = self._service.listings.kept_release(owner, repository.model, bytes.fromhex(commit))
         if manifest is not None:
+            self._service.barred.check_release(manifest)
             catalog = self._service.catalog(owner.identity)
             reason = None if catalog is None else catalog.catalog.retraction(manifest)
             if reason is not None:

@@ -9,7 +9,9 @@ from typing import ParamSpec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from samara.registry.service.hub.problems import HubError, answer
+from samara.registry.barred import BarredError
+from samara.registry.service.hub.problems import HubError, answer, disabled
+from samara.registry.service.logs import note
 from samara.registry.service.problems import problem
 from samara.schemas.errors import SamaraError
 
@@ -46,6 +48,9 @@ def attempt(make: Callable[[], Response]) -> Response:
         return make()
     except HubError as error:
         return answer(error)
+    except BarredError as error:
+        note(f"taken down: {error.what}")
+        return answer(disabled(error.what))
     except SamaraError as error:
         return problem(error)
 
@@ -64,4 +69,6 @@ def allow_preflights(router: APIRouter, *paths: str) -> None:
         return Response(status_code=204, headers=_PREFLIGHT)
 
     for path in paths:
-        router.add_route(path, preflight, methods=["OPTIONS"], include_in_schema=False)
+        router.add_api_route(
+            path, preflight, methods=["OPTIONS"], include_in_schema=False, response_class=Response, response_model=None
+        )

@@ -15,6 +15,7 @@ All words of publishers are hostile: the templates escape them, `words.clean` ta
 from __future__ import annotations
 
 from fastapi import APIRouter
+from fastapi.responses import Response
 
 from samara.registry.service.pages import catalogue, model, publisher, static_files, status
 from samara.registry.service.pages.errors import answered
@@ -36,5 +37,8 @@ def routes(service: Service) -> APIRouter:
         ("/{owner}/{model}/badge.svg", model.answer_badge),
         ("/{owner}/{model}/releases/{tag}", model.answer_release),
     ):
-        router.add_route(path, answered(pages, handler), methods=["GET"], include_in_schema=False)  # and HEAD
+        router.add_api_route(
+            path, answered(pages, handler), methods=["GET"], include_in_schema=False, response_class=Response,
+            response_model=None,
+        )  # fmt: skip
     return router

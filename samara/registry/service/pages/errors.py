@@ -8,6 +8,7 @@ from http import HTTPStatus
 from fastapi import Request
 from fastapi.responses import Response
 
+from samara.registry.barred import BarredError
 from samara.registry.service import problems
 from samara.registry.service.pages.rendering import Pages
 from samara.registry.service.service import Service
@@ -24,7 +25,7 @@ def answered(pages: Pages, handler: Handler) -> Callable[[Request], Response]:
         try:
             return handler(pages, request)
         except SamaraError as error:
-            problem = problems.problem(error)
+            problem = problems.problem(error, contact=pages.service.settings.contact)
             page = _page(pages, request, problem.status_code, problems.public(error))
             if page is None:
                 return problem
@@ -52,6 +53,5 @@ def wants_html(request: Request) -> bool:
 def _page(pages: Pages, request: Request, status: int, error: SamaraError) -> Response | None:
     if not wants_html(request):
         return None
-    return pages.page(
-        request, "error.html", status=status, code=status, title=HTTPStatus(status).phrase, error=error
-    )  # fmt: skip
+    title = "Taken down" if isinstance(error, BarredError) else HTTPStatus(status).phrase
+    return pages.page(request, "error.html", status=status, code=status, title=title, error=error)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fastapi import Request
 from fastapi.responses import Response
 
+from samara.registry.barred import BarredError
 from samara.registry.listed_models import KnownRelease, Listing
 from samara.registry.listed_publishers import Owner
 from samara.registry.publications.accepted import AcceptedCatalog
@@ -53,6 +54,8 @@ def answer_release(pages: Pages, request: Request) -> Response:
     tag = str(request.path_params["tag"])
     listing = next((one for one in listings if one.tag == tag), None)
     if listing is None:
+        if is_name(tag):
+            pages.service.barred.check_model(owner.identity, listings[0].model, tag)
         raise NotFoundError(
             f"{owner.slug}/{listings[0].model} has no tag {tag[:64]!r}", next_step="see the model's other names"
         )
@@ -65,8 +68,11 @@ def answer_release(pages: Pages, request: Request) -> Response:
 
 def answer_badge(pages: Pages, request: Request) -> Response:
     """A picture for READMEs."""
-    owner = pages.owner(str(request.path_params["owner"]))
-    listings = pages.service.listings.model(owner, str(request.path_params["model"])[:64])
+    try:
+        owner = pages.owner(str(request.path_params["owner"]))
+        listings = pages.service.listings.model(owner, str(request.path_params["model"])[:64])
+    except BarredError:  # somebody's README needs a picture, not a reason
+        listings = ()
     found = newest(listings) if listings else None
     picture = badge.badge(
         tag=found.tag if found else None,
@@ -110,6 +116,7 @@ def _older(pages: Pages, owner: Owner, listing: Listing, version: int) -> Shown:
     known = next((one for one in history if one.tag == listing.tag and one.version == version), None)
     if known is None:
         raise NotFoundError(f"no version {version} of {owner.slug}/{listing.model}:{listing.tag} is kept here")
+    pages.service.barred.check_release(known.manifest)
     reasons = withdrawn_reasons(pages.service.catalog(owner.identity), listing)
     return Shown(listing=listing, known=known, retracted=reasons.get(known.manifest))
 

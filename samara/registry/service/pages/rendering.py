@@ -159,6 +159,7 @@ def _templates() -> jinja2.Environment:
         "plural": words.plural,
         "percent": words.percent,
         "web_link": words.web_link,
+        "contact": _contact,
         "query": _query,
         "anchor": _anchor,
     }
@@ -171,6 +172,12 @@ def _breakable(text: str) -> Markup:
     for separator in ("/", "-", "_", ".", ":"):
         out = Markup(out.replace(separator, Markup(f"{separator}<wbr>")))  # noqa: S704  (of what is escaped already)
     return out
+
+
+def _contact(text: str) -> Markup:
+    """The operator's words: a link if they are an address."""
+    link = words.web_link(text) or words.mail_link(text)
+    return Markup('<a href="{}">{}</a>').format(link, text) if link else escape(text)
 
 
 def _query(known: dict[str, str], **changes: object) -> str:

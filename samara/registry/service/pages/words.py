@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 UNSEEN = "\ufffd"
 # Formatting characters that words in some scripts need (joiners), or that do no harm on their own line (marks).
 _HARMLESS = frozenset("\u200c\u200d\u200e\u200f\u00ad")
+_MAIL = re.compile(r"[a-z0-9._+-]{1,64}@[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){0,8}", re.ASCII | re.IGNORECASE)
 _WEB_LINK = re.compile(r"https?://[a-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:[/?#][!-~]{0,1024})?", re.ASCII | re.IGNORECASE)
 
 
@@ -109,6 +110,11 @@ def web_link(text: str) -> str | None:
     except ValueError:
         return None
     return text if parts.hostname and parts.username is None else None
+
+
+def mail_link(text: str) -> str | None:
+    """`mailto:` and the address if `text` is a plain one."""
+    return f"mailto:{text}" if _MAIL.fullmatch(text) else None
 
 
 def iso(at: float) -> str:
