@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.mirrors import Mirror, mirror
+from support.mirrors import Mirror
 from support.processes import pulling, samara
 from support.swarms import seeding
 from support.world import MIB, Shelf, assert_pulled, one_blob, trusting_home
@@ -19,12 +18,6 @@ from samara.fetcher.options import PullOptions
 from samara.registry.trust.pins import TrustFolder
 from samara.schemas.networks import parse_networks
 from samara.seeder.swarm_options import PUBLIC_DHT, SwarmOptions
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Mirror]:
-    with mirror(tmp_path / "shelf" / "files") as made:
-        yield made
 
 
 @pytest.fixture

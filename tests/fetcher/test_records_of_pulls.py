@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.mirrors import Mirror, mirror
+from support.mirrors import Mirror
 from support.pulls import Pull, options, pull_half, pulled
 from support.swarms import lying, seeding
 from support.world import MIB, PIECE, Shelf, flipped_copy, one_blob, trusting_home
@@ -24,12 +24,6 @@ from samara.schemas.networks import parse_networks
 from samara.schemas.pull_record import EndpointRecord, PullRecord
 
 SIZE = 12 * MIB
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Mirror]:
-    with mirror(tmp_path / "shelf" / "files") as made:
-        yield made
 
 
 @pytest.fixture

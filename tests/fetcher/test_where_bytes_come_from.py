@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,6 @@ from samara.seeder.swarm_options import SwarmOptions
 SIZE = 4 * MIB
 # where files stop to travel inline, and around the borders of pieces and blocks
 EDGES = [INLINE_LIMIT + 1, PIECE - 1, PIECE, PIECE + 1, 4 * MIB - 1, 4 * MIB + 1]
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Mirror]:
-    with mirror(tmp_path / "shelf" / "files") as made:
-        yield made
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
     python catalog_kill_driver.py FOLDER
 
-Steps and kills as in trust_kill_driver. Prints `action steps` lines.
+Steps and kills are kill_steps'. Prints `action steps` lines.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from catalog_kit import DAY, MONTH, Edition, Machine, evidence, machine, raw_entry
-from trust_kill_driver import _killed_at
+from kill_steps import Action, kill_everywhere
 from trust_kit import NOW, home_at, line_of, quick_publisher
 
 from samara.registry.durable import TEMPORARY_PREFIX
@@ -45,22 +45,18 @@ LATE = NOW + MONTH + DAY
 
 
 def main() -> None:
-    for action in ACTIONS:
-        sys.stdout.write(f"{action} {_steps(action, Path(sys.argv[1]) / action)}\n")
+    kill_everywhere(
+        {name: (prepare, act, _and_tidy(check)) for name, (prepare, act, check) in ACTIONS.items()}, Path(sys.argv[1])
+    )
 
 
-def _steps(action: str, folder: Path) -> int:
-    prepare, act, check = ACTIONS[action]
-    for step in range(1, 1000):
-        home = home_at(folder / str(step))
-        prepare(home)
-        finished = not _killed_at(step, act, home)
+def _and_tidy(check: Callable[[Home, bool], None]) -> Callable[[Home, bool], None]:
+    def both(home: Home, finished: bool) -> None:
         check(home, finished)
         left = [path for path in home.root.rglob(f"{TEMPORARY_PREFIX}*") if path.is_file()]
-        assert not left, f"{action}, killed at step {step}, then run again, leaves {left}"
-        if finished:
-            return step - 1
-    raise AssertionError(f"{action} never ended")
+        assert not left, f"what a kill left is still there after another run: {left}"
+
+    return both
 
 
 # -- who reads ---------------------------------------------------------------------------------------------------------
@@ -266,7 +262,7 @@ def _others_follow(home: Home) -> None:
     assert TrustFolder(home.trust).find("acme") is not None
 
 
-ACTIONS: dict[str, tuple[Callable[[Home], None], Callable[[Home], None], Callable[[Home, bool], None]]] = {
+ACTIONS: dict[str, Action] = {
     "first": (_pinned, _accept_third, _check_third),
     "next": (_knows_third, _accept_fourth, _check_fourth),
     "stale": (_knows_third, _accept_stale, _check_stale),

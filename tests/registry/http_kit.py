@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from support.listeners import visited
 
 from samara.registry.http import Answer, Contact, HttpClient, HttpError, HttpFailure, Proxies
 from samara.schemas.networks import NetworkPolicy
@@ -129,52 +130,26 @@ def server(
     name = f"[{host}]" if ":" in host else host
     made = Server(port=listening.getsockname()[1], url="")
     made.url = f"{'https' if tls else 'http'}://{name}:{made.port}"
-    threads: list[threading.Thread] = []
-    open_now: set[socket.socket] = set()
 
-    def visit(sock: socket.socket) -> None:
-        with contextlib.ExitStack() as stack:
-            stack.callback(sock.close)
-            if tls is not None:
-                try:
-                    sock = stack.enter_context(tls.wrap_socket(sock, server_side=True))
-                except OSError:
-                    with made.lock:
-                        made.failed_handshakes += 1
-                    return
+    def wrap(sock: socket.socket) -> socket.socket | None:
+        if tls is None:
+            return sock
+        try:
+            return tls.wrap_socket(sock, server_side=True)
+        except OSError:
             with made.lock:
-                open_now.add(sock)
-            script(Visitor(sock, made))
-            with made.lock:
-                open_now.discard(sock)
+                made.failed_handshakes += 1
+            return None
 
-    def accept() -> None:
-        while True:
-            try:
-                sock, _ = listening.accept()
-            except OSError:
-                return
-            with made.lock:
-                made.connections += 1
-            threads.append(threading.Thread(target=visit, args=(sock,), daemon=True))
-            threads[-1].start()
-
-    accepting = threading.Thread(target=accept, daemon=True)
-    accepting.start()
-    try:
-        yield made
-    finally:
-        made.over.set()
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        accepting.join(30)
+    def count() -> None:
         with made.lock:
-            for sock in open_now:
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join(30)
-            assert not thread.is_alive()
+            made.connections += 1
+
+    with visited(listening, lambda sock: script(Visitor(sock, made)), on_connection=count, wrap=wrap):
+        try:
+            yield made
+        finally:
+            made.over.set()
 
 
 def mirror(data: bytes = DATA, **headers: str) -> Script:

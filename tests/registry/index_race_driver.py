@@ -1,28 +1,33 @@
-"""Makes one index in several processes at the same moment, over and over. Run by test_index.
+"""Opens indexes in several processes at the same moment, one index after the other. Run by tests of both databases.
 
-    python index_race_driver.py FOLDER TIMES PROCESSES
+    python index_race_driver.py PROCESSES open|upgrade FOLDER[=URL]...
 
-Each child waits at one end of a pipe; the byte that lets one go lets all go. Exit 1 if any failed.
+Each child waits at one end of a pipe; the byte that lets one go lets all go. `upgrade`: each upgrades the index before
+it opens it. Exit 1 if any failed.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.upkeep import upgrade
 
 
 def main() -> int:
-    folder, times, processes = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    Index.open(Home(folder / "warm")).close()  # everything imported: the children meet at the file, not on the way
+    processes, upgrades = int(sys.argv[1]), {"open": False, "upgrade": True}[sys.argv[2]]
+    with tempfile.TemporaryDirectory() as folder:  # everything imported: the children meet at the index, not on the way
+        Index.open(Home(Path(folder))).close()
     failed = 0
-    for number in range(times):
-        home = Home(folder / str(number))
+    for text in sys.argv[3:]:
+        path, _, url = text.partition("=")
+        home = Home(Path(path), url or None)
         gate, opener = os.pipe()
-        children = [_child(home, gate, opener) for _ in range(processes)]
+        children = [_child(home, gate, opener, upgrades=upgrades) for _ in range(processes)]
         os.close(gate)
         os.write(opener, b"x" * processes)
         os.close(opener)
@@ -30,13 +35,15 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _child(home: Home, gate: int, opener: int) -> int:
+def _child(home: Home, gate: int, opener: int, *, upgrades: bool) -> int:
     child = os.fork()
     if child:
         return child
     os.close(opener)
     os.read(gate, 1)
     try:
+        if upgrades:
+            upgrade(home)
         Index.open(home).close()
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode())

@@ -500,8 +500,9 @@ class TestLocks:
         @pytest.mark.long
         def test_processes_that_make_the_index_at_the_same_moment_all_succeed(self, tmp_path: Path) -> None:
             driver = Path(__file__).with_name("index_race_driver.py")
+            homes = [tmp_path / str(number) for number in range(8)]
             done = subprocess.run(
-                [sys.executable, driver, tmp_path, "8", "4"], capture_output=True, text=True, check=False, timeout=120
+                [sys.executable, driver, "4", "open", *homes], capture_output=True, text=True, check=False, timeout=120
             )
             assert (done.returncode, done.stderr) == (0, "")
             with Index.open(Home(tmp_path / "0")) as index:

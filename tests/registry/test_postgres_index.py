@@ -30,7 +30,7 @@ from samara.schemas.digests import b3
 from samara.schemas.errors import ExitCode, SamaraError, StoreError, UsageError
 from samara.schemas.stamps import Stamp
 
-DRIVER = Path(__file__).with_name("postgres_race_driver.py")
+DRIVER = Path(__file__).with_name("index_race_driver.py")
 STAMP = Stamp(size=1, mtime_ns=1, inode=1, device=1)
 
 
@@ -133,7 +133,10 @@ class TestOpening:
         with postgres_server.database() as new, postgres_server.database() as old:
             at_revision(Home(tmp_path, postgres_server.url(old)), "0001")
             done = subprocess.run(
-                [sys.executable, DRIVER, tmp_path, "4", postgres_server.url(new), postgres_server.url(old)],
+                [
+                    sys.executable, DRIVER, "4", "upgrade",
+                    *(f"{tmp_path}={postgres_server.url(name)}" for name in (new, old)),
+                ],
                 capture_output=True, text=True, check=False, timeout=120,
             )  # fmt: skip
             assert (done.returncode, done.stderr) == (0, "")

@@ -2,19 +2,16 @@
 
     python trust_kill_driver.py FOLDER
 
-A step is one fsync, or one rename before or after it happened. For each step a forked child does the action from the
-start and dies there by SIGKILL; then the parent, unharmed, checks the promises. Prints `action steps` lines.
+Steps and kills are kill_steps'. Prints `action steps` lines.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from trust_kit import NOW, home_at, line_of, quick_publisher
+from kill_steps import kill_everywhere
+from trust_kit import NOW, line_of, quick_publisher
 
 from samara.registry.durable import TEMPORARY_PREFIX
 from samara.registry.home import Home
@@ -23,58 +20,6 @@ from samara.registry.trust.publishers import list_publishers, load_publisher
 from samara.schemas.errors import NotFoundError, UsageError
 
 LINE = line_of(3)
-
-
-def main() -> None:
-    for action in ACTIONS:
-        sys.stdout.write(f"{action} {_steps(action, Path(sys.argv[1]) / action)}\n")
-
-
-def _steps(action: str, folder: Path) -> int:
-    prepare, act, check = ACTIONS[action]
-    for step in range(1, 1000):
-        home = home_at(folder / str(step))
-        prepare(home)
-        finished = not _killed_at(step, act, home)
-        check(home, finished)
-        if finished:
-            return step - 1
-    raise AssertionError(f"{action} never ended")
-
-
-def _killed_at(step: int, act: Callable[[Home], None], home: Home) -> bool:
-    child = os.fork()
-    if child == 0:
-        _arm(step)
-        act(home)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    assert killed or status == 0, f"the child failed by itself: {status}"
-    return killed
-
-
-def _arm(step: int) -> None:
-    left = step
-    fsync, replace = os.fsync, os.replace
-
-    def count() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def counting_fsync(fd: int) -> None:
-        count()
-        fsync(fd)
-
-    def counting_replace(source: str, target: str) -> None:
-        count()
-        replace(source, target)
-        count()
-
-    os.fsync = counting_fsync  # type: ignore[assignment]
-    os.replace = counting_replace  # type: ignore[assignment]
 
 
 def _nothing(home: Home) -> None:
@@ -152,4 +97,4 @@ ACTIONS = {
 }
 
 if __name__ == "__main__":
-    main()
+    kill_everywhere(ACTIONS, Path(sys.argv[1]))

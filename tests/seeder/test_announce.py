@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,18 +34,6 @@ from samara.seeder.swarm_events import ItemFound, ItemPut, PieceFailed, SwarmEve
 
 SEED = bytes(range(32))
 PUBLIC = public_of_seed(SEED)
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
-    with dht_network() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def giver(network: Network) -> Iterator[Swarm]:
-    with member(network) as swarm:
-        yield swarm
 
 
 def bundle_of(size: int = 1000) -> SmallFile:

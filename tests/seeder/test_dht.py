@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from support.dht import Network, dht_network, expect, joined, member, single_node, wait_until
+from support.dht import Network, dht_network, expect, joined, single_node, wait_until
 
 from samara.cli.network import swarm_options
 from samara.registry.trust.beacons import public_of_seed
@@ -23,18 +22,6 @@ from samara.seeder.swarm_options import SwarmOptions
 
 SEED = bytes(range(32))
 PUBLIC = public_of_seed(SEED)
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
-    with dht_network() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def giver(network: Network) -> Iterator[Swarm]:
-    with member(network) as swarm:
-        yield swarm
 
 
 def found(swarm: Swarm, public: bytes) -> ItemFound:

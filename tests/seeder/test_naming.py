@@ -13,7 +13,7 @@ from typing import Any
 
 import libtorrent as lt
 import pytest
-from support.dht import Network, alive, dht_network, expect, joined, member
+from support.dht import Network, alive, expect, joined
 from support.mirrors import mirror
 from support.swarms import LIAR, loopback
 
@@ -28,18 +28,6 @@ from samara.seeder.swarm_events import Finished, ItemPut, SwarmEvent
 from samara.seeder.torrent import parse_small_info
 
 ROOT, BUNDLE = "1.root.json", "acme.metadata"
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
-    with dht_network() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def giver(network: Network) -> Iterator[Swarm]:
-    with member(network) as swarm:
-        yield swarm
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from support.listeners import visited
+
 from samara.fetcher.mirrors.direct import Direct
 from samara.fetcher.mirrors.piece import PieceProof
 from samara.fetcher.mirrors.pool import MirrorPool
@@ -128,43 +130,20 @@ def serving(data: bytes, *, host: str = "127.0.0.1", **manners: object) -> Itera
     made = Source(Manners(data=data, **manners))  # type: ignore[arg-type]
     listening = socket.create_server((host, 0), backlog=64)
     made.url = f"http://{host}:{listening.getsockname()[1]}/object"
-    open_now: set[socket.socket] = set()
-    threads: list[threading.Thread] = []
 
     def visit(sock: socket.socket) -> None:
-        with contextlib.suppress(OSError), sock:
+        with contextlib.suppress(OSError):
             _visit(sock, made)
-        with made.changed:
-            open_now.discard(sock)
 
-    def accept() -> None:
-        while True:
-            try:
-                sock, _ = listening.accept()
-            except OSError:
-                return
-            with made.changed:
-                made.connections += 1
-                open_now.add(sock)
-            threads.append(threading.Thread(target=visit, args=(sock,), daemon=True))
-            threads[-1].start()
-
-    accepting = threading.Thread(target=accept, daemon=True)
-    accepting.start()
-    try:
-        yield made
-    finally:
-        made.over.set()
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        accepting.join(LIMIT)
+    def count() -> None:
         with made.changed:
-            for sock in open_now:
-                with contextlib.suppress(OSError):
-                    sock.shutdown(socket.SHUT_RDWR)
-        for thread in threads:
-            thread.join(LIMIT)
-            assert not thread.is_alive()
+            made.connections += 1
+
+    with visited(listening, visit, on_connection=count):
+        try:
+            yield made
+        finally:
+            made.over.set()
 
 
 def _visit(sock: socket.socket, source: Source) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_kit import Hub, hub
+from hub_kit import Hub
 from node_kit import packages
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -33,12 +33,6 @@ LOAD = """async ([host, repository]) => {
     const tokenizer = await AutoTokenizer.from_pretrained(repository);
     return [config.model_type, tokenizer.encode("The seed flies away")];
 }"""
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with hub(tmp_path_factory.mktemp("hub")) as opened:
-        yield opened
 
 
 @contextlib.contextmanager

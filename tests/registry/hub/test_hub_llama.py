@@ -6,25 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_kit import Client, Ended, Hub, hub
+from hub_kit import Client, Ended, Hub
 
 DRIVER = Path(__file__).with_name("llama_driver.py")
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with hub(tmp_path_factory.mktemp("hub")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def client(registry: Hub, tmp_path: Path) -> Client:
-    registry.recorder.take()
-    return registry.client(tmp_path / "client")
 
 
 def load(client: Client, *arguments: str, **environment: str) -> Ended:

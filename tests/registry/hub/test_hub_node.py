@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_kit import ODD_NAMES, Client, Hub, hub
+from hub_kit import ODD_NAMES, Client, Hub
 from node_kit import call, run
 
 pytestmark = pytest.mark.long  # real parts that take their time: the longer suite
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    with hub(tmp_path_factory.mktemp("hub")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def client(registry: Hub, tmp_path: Path) -> Client:
-    registry.recorder.take()
-    return registry.client(tmp_path / "client")
 
 
 def sha256(data: bytes) -> str:
