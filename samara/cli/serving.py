@@ -92,7 +92,8 @@ class OwnPublications:
         if time.monotonic() < self._refresh_at:
             return
         self._refresh_at = time.monotonic() + REFRESH_EVERY
-        renew_own(self.home, ask=told_passphrase, now=datetime.now(UTC), on_event=self.on_event)
+        self.index.keep_seat(self.home, now=time.time())
+        renew_own(self.home, self.index, ask=told_passphrase, now=datetime.now(UTC), on_event=self.on_event)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from samara.schemas.errors import DiskFullError, SamaraError, StoreError, UsageE
 
 EXAMPLE = "postgresql+psycopg://samara@db.example.org/samara"
 WRITER_LOCK = int.from_bytes(b"samara", "big")  # pg_advisory_xact_lock's key: one number for everybody's index
+ALONE_LOCK = WRITER_LOCK + 1
 
 _CONNECTIONS, _MORE_CONNECTIONS = 5, 15  # of one process; PostgreSQL allows 100 unless told otherwise
 _CONNECTION_WAIT = 10.0  # seconds, for one of them to be free
@@ -68,6 +69,12 @@ class PostgresDatabase(Database):
         """A transaction that writes without the writers' lock."""
         with self._session(self._engine) as session:
             yield session
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """By a lock of a transaction, which goes with it, whatever becomes of the process."""
+        with self._session(self._engine) as session:
+            yield bool(session.scalar(sa.text(f"SELECT pg_try_advisory_xact_lock({ALONE_LOCK})")))
 
     def damage(self, session: Session) -> tuple[str, ...]:  # noqa: ARG002
         """Nothing: PostgreSQL refuses damaged pages when they are read, and checks its own constraints."""
