@@ -6,6 +6,7 @@ Small rows for many blobs: torrents are read one by one, blocks not at all.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -25,6 +26,8 @@ from samara.registry.tables import (
     TorrentRow,
 )
 from samara.schemas.digests import b3_raw
+
+_AT_ONCE = 500  # values in one question: SQLite takes a limited number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +94,52 @@ def manifests_of(session: Session, b3: str) -> tuple[tuple[str, str], ...]:
         .order_by(ReleaseRow.id)
     )
     return tuple(dict.fromkeys((text_of(identity), digest_of(digest)) for identity, digest in rows))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedAs:
+    """A file of a listed release. `tag`: under which it is listed; `made_as`: its manifest's own."""
+
+    identity: str
+    model: str
+    tag: str
+    made_as: str
+    path: str
+
+
+def listed_as(
+    session: Session, blobs: Collection[str], identities: Collection[str]
+) -> dict[str, tuple[ListedAs, ...]]:  # fmt: skip
+    """As what these publishers list these blobs (`b3:…`), withdrawn releases left out; what none lists isn't told."""
+    found: dict[str, list[ListedAs]] = {}
+    asked = list(blobs) if identities else []
+    for start in range(0, len(asked), _AT_ONCE):
+        rows = session.execute(
+            select(
+                BlobRow.b3, PublisherRow.identity, ModelRow.name, ListingRow.tag, ReleaseRow.tag, FileRow.path
+            )
+            .join(FileRow, FileRow.blob_id == BlobRow.id)
+            .join(ReleaseRow, FileRow.release_id == ReleaseRow.id)
+            .join(ListingRow, ListingRow.release_id == ReleaseRow.id)
+            .join(ModelRow, ListingRow.model_id == ModelRow.id)
+            .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+            .where(
+                BlobRow.b3.in_(map(b3_raw, asked[start : start + _AT_ONCE])),
+                PublisherRow.identity.in_(identities),
+                ListingRow.retracted.is_(None),
+            )
+        )  # fmt: skip
+        for b3, identity, model, tag, made_as, path in rows:
+            found.setdefault(digest_of(b3), []).append(
+                ListedAs(
+                    identity=text_of(identity),
+                    model=text_of(model),
+                    tag=text_of(tag),
+                    made_as=text_of(made_as),
+                    path=text_of(path),
+                )
+            )
+    return {b3: tuple(names) for b3, names in found.items()}
 
 
 def file_name(session: Session, b3: str, wanted: str | None) -> str | None:

@@ -21,7 +21,7 @@ from samara.registry import (
 )
 from samara.registry.block_sharing import SharedWith
 from samara.registry.index_database import Database
-from samara.registry.listed_blobs import ListedBlob
+from samara.registry.listed_blobs import ListedAs, ListedBlob
 from samara.registry.listed_models import KnownRelease, Listing
 from samara.registry.listed_publishers import CatalogStamp, Equivocation, Owner, OwnersModels
 from samara.registry.overview import Overview
@@ -161,6 +161,11 @@ class Listings:
         """(identity, manifest) of the listed releases, none withdrawn, that have a blob; who came first first."""
         with self._database.read() as session:
             return listed_blobs.manifests_of(session, b3)
+
+    def listed_as(self, blobs: Collection[str], identities: Collection[str]) -> dict[str, tuple[ListedAs, ...]]:
+        """As what these publishers list these blobs (`b3:…`), but for what was withdrawn."""
+        with self._database.read() as session:
+            return listed_blobs.listed_as(session, blobs, identities)
 
     def file_name(self, b3: str, wanted: str | None = None) -> str | None:
         """A name that a listed release, not withdrawn, gives a blob: `wanted` if any does; without, the first."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from samara.registry.barred import Barred
+from samara.registry.giving import Giving
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.listings import Listings
@@ -39,11 +40,14 @@ class Service:
     manifests: Manifests = field(init=False)
     catalogs: AcceptedCatalogs = field(init=False)
     barred: Barred = field(init=False)
+    giving: Giving = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "manifests", Manifests(self.index))
         object.__setattr__(self, "catalogs", self.proven or AcceptedCatalogs(self.index.listings))
         object.__setattr__(self, "barred", Barred(self.index.database))
+        giving = Giving(self.home, self.index.listings, serves_all=self.settings.serves_all)
+        object.__setattr__(self, "giving", giving)
 
     @property
     def listings(self) -> Listings:
