@@ -96,7 +96,7 @@ class Upkeep:
             self._tracker.publish(torrents)
 
     def _record(self) -> None:
-        self._health.record(self._clock())
+        self._health.record(self._clock(), time.monotonic())
 
     def _try(self, what: Callable[[], None]) -> None:
         try:
