@@ -114,7 +114,7 @@ def serving(home: Home, plan: ServePlan, *, on_event: OnEvent) -> Iterator[Runni
         def troubled(error: SamaraError) -> None:
             on_event(Warned(message=f"the tracker can't use the database at the moment: {error}"))
 
-        stack.enter_context(Upkeep(tracker, index.listings, on_trouble=troubled))
+        upkeep = stack.enter_context(Upkeep(tracker, index.listings, on_trouble=troubled))
         catalogs = AcceptedCatalogs(index.listings)  # proven once for all who ask
         bringer = keeper = None
         if plan.provide is not None:
@@ -129,7 +129,7 @@ def serving(home: Home, plan: ServePlan, *, on_event: OnEvent) -> Iterator[Runni
         follower = None if plan.follow is None else stack.enter_context(_following(index, plan, plan.follow, on_event))
         service = Service(
             home=home, index=index, settings=plan.settings, tracker=tracker, bringer=bringer, keeper=keeper,
-            follower=follower, proven=catalogs,
+            follower=follower, proven=catalogs, published=upkeep.published,
         )  # fmt: skip
         log = stack.enter_context(RequestLog(plan.log))
         app = create_app(service, log=log.add)

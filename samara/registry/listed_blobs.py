@@ -159,15 +159,25 @@ def file_name(session: Session, b3: str, wanted: str | None) -> str | None:
     return next((name for name in names if wanted in {None, name}), None)  # LIKE doesn't mind capitals
 
 
-def listed_torrents(session: Session) -> tuple[tuple[int, str, bytes], ...]:
+def listed_torrents(
+    session: Session, identity: str | None = None, since: float = 0.0
+) -> tuple[tuple[int, str, bytes], ...]:
     """(number, b3 text of the blob, v2 infohash) of every torrent that a listed release, not withdrawn, names.
 
-    In the order in which they became known.
+    `identity`: of those of one publisher that came to be listed since then (UTC epoch seconds) only. In the order in
+    which they became known.
     """
+    named = _named()
+    if identity is not None:
+        named = (
+            named.join(ModelRow, ListingRow.model_id == ModelRow.id)
+            .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+            .where(PublisherRow.identity == identity, ListingRow.listed_at >= since)
+        )
     rows = session.execute(
         select(TorrentRow.id, BlobRow.b3, TorrentRow.v2)
         .join(BlobRow, TorrentRow.blob_id == BlobRow.id)
-        .where(TorrentRow.id.in_(_named()))
+        .where(TorrentRow.id.in_(named))
         .order_by(TorrentRow.id)
     )
     return tuple((int(number), digest_of(b3), bytes_of(v2)) for number, b3, v2 in rows)

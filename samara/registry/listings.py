@@ -172,10 +172,12 @@ class Listings:
         with self._database.read() as session:
             return listed_blobs.file_name(session, b3, wanted)
 
-    def listed_torrents(self) -> tuple[tuple[int, str, bytes], ...]:
-        """(number, blob, v2 infohash) of every torrent that a listed release, not withdrawn, names."""
+    def listed_torrents(self, *, identity: str | None = None, since: float = 0.0) -> tuple[tuple[int, str, bytes], ...]:
+        """(number, blob, v2 infohash) of every torrent that a listed release, not withdrawn, names; with `identity` of
+        what that publisher listed since then (UTC epoch seconds).
+        """
         with self._database.read() as session:
-            return listed_blobs.listed_torrents(session)
+            return listed_blobs.listed_torrents(session, identity, since)
 
     def torrent_data(self, number: int) -> bytes | None:
         """The .torrent of a number of `listed_torrents`."""

@@ -20,11 +20,16 @@ from samara.registry.tracker import Tracker
 from samara.schemas.errors import MalformedError, StoreError, TrustError
 
 
+def _nobody_listens(_identity: str, _since: float) -> None:
+    """Nothing here follows what is published."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
     """`clock`: UTC epoch seconds; `bringer`: fetches what isn't here, None without --pull-through; `keeper`: keeps
     what was fetched so, None without --pull-through and --mirror; `follower`: None without --follow. `proven`: catalogs
-    of this index that somebody else in this process keeps at hand too.
+    of this index that somebody else in this process keeps at hand too. `published`: told of (identity, UTC epoch
+    seconds) once something is listed, before who published it hears so; from any thread, must not raise.
     """
 
     home: Home
@@ -36,6 +41,7 @@ class Service:
     keeper: Keeper | None = None
     follower: Follower | None = None
     proven: AcceptedCatalogs | None = None
+    published: Callable[[str, float], None] = _nobody_listens
     clock: Callable[[], float] = time.time
     manifests: Manifests = field(init=False)
     catalogs: AcceptedCatalogs = field(init=False)
