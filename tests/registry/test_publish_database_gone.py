@@ -92,7 +92,7 @@ def test_a_postgresql_that_loses_power_in_the_middle_of_everything(tmp_path: Pat
                     told: list[Told] = []
                     some = bodies[3 * number + 1 : 3 * number + 4]
                     posting = threading.Thread(
-                        target=lambda told=told, some=some: told.extend(  # type: ignore[misc]
+                        target=lambda told=told, some=some: told.extend(
                             place.publish(body, address=f"192.0.2.{n}") for n, body in enumerate(some)
                         )
                     )
