@@ -107,7 +107,7 @@ def backup(file: Path, *, replace: bool) -> None:
 
 @common.command(
     "forget-store",
-    examples="samara db status\nsamara db forget-store 3f9c\nsamara db forget-store unclaimed",
+    examples="samara db forget-store 3f9c\nsamara db forget-store unclaimed",
     exits=(ExitCode.NOT_FOUND, ExitCode.STORE),
 )
 @click.argument("store", metavar="STORE")

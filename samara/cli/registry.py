@@ -101,7 +101,8 @@ def sync(*, url: str, names: bool, only: tuple[str, ...], private_mirrors: bool,
     with stop_on_signals() as stop, Index.open(Home.find()) as index:
         while True:
             try:
-                _sync_once(index, origin, rules, how, seen, stop)
+                if not _sync_once(index, origin, rules, how, seen, stop) and every is None:
+                    raise InterruptedByUser("following was stopped", next_step="run it again")
             except NetworkError as error:
                 if stop.is_set():
                     raise InterruptedByUser("following was stopped", next_step="run it again") from None
@@ -114,7 +115,8 @@ def sync(*, url: str, names: bool, only: tuple[str, ...], private_mirrors: bool,
 
 def _sync_once(
     index: Index, origin: str, rules: Rules, how: SyncRules, seen: Seen, stop: threading.Event
-) -> None:  # fmt: skip
+) -> bool:  # fmt: skip
+    """Look once, and show what came of it; False if it was stopped meanwhile."""
     from datetime import UTC, datetime
 
     from samara.registry.http import HttpClient
@@ -147,6 +149,7 @@ def _sync_once(
         },
         ", ".join(part for part in told if part),
     )
+    return done.ended_early is None or not stop.is_set()
 
 
 def _show(origins: tuple[str, ...]) -> None:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
+from samara.cli.serve_bounds import (
+    FETCHING,
+    bounds,
+    connections_of,
+    contact_of,
+    fetch_limits_of,
+    option,
+    per_address_of,
+    quotas_of,
+    rates_of,
+    tracker_rules_of,
+)
 from samara.cli.signals import stop_on_signals
 from samara.cli.text import json_line
 from samara.registry.home import Home
@@ -30,16 +40,9 @@ if TYPE_CHECKING:
     from samara.fetcher.providing import ProvideOptions
     from samara.registry.publications.following import FollowPlan
 
-F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_LISTEN = "127.0.0.1:8642"
 GIVE_UP_AFTER = 60.0  # seconds without a byte until a fetch waits for another time
 PACKAGES = frozenset({"fastapi", "starlette", "uvicorn", "httptools", "jinja2", "prometheus_client", "segno"})
-
-
-def _option(*names: str, **settings: Any) -> Callable[[F], F]:
-    """An option that SAMARA_SERVE_… sets too."""
-    told = names[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=f"SAMARA_SERVE_{told}", show_envvar=True, **settings)
 
 
 @common_command(
@@ -53,56 +56,57 @@ def _option(*names: str, **settings: Any) -> Callable[[F], F]:
     ),
     exits=(ExitCode.NETWORK, ExitCode.STORE, ExitCode.DISK_FULL),
 )
-@_option("--listen", metavar="HOST:PORT", default=DEFAULT_LISTEN, show_default=True, help="Where to answer.")
-@_option("--public", is_flag=True, help="Allow --listen on an address that other machines reach.")
-@_option("--origin", metavar="URL", help="How clients address this registry; names are claimed for it alone.")
-@_option("--title", metavar="TEXT", default="Samara registry", help="Its name, for people.")
-@_option(
+@option("--listen", metavar="HOST:PORT", default=DEFAULT_LISTEN, show_default=True, help="Where to answer.")
+@option("--public", is_flag=True, help="Allow --listen on an address that other machines reach.")
+@option("--origin", metavar="URL", help="How clients address this registry; names are claimed for it alone.")
+@option("--contact", metavar="TEXT|URL", help="Whom to tell what should not be here; on every page.")
+@option("--title", metavar="TEXT", default="Samara registry", help="Its name, for people.")
+@option(
     "--claims", type=click.Choice(["open", "listed"]), default="open", show_default=True,
     help="Who gets a name: whoever claims it first, or only --namespace.",
 )  # fmt: skip
-@_option(
+@option(
     "--namespace", "namespaces", multiple=True, metavar="NAME=IDENTITY", help="Whose a name is; repeatable."
 )  # fmt: skip
-@_option("--read-only", is_flag=True, help="Take no publications.")
-@_option(
+@option("--read-only", is_flag=True, help="Take no publications.")
+@option(
     "--follow", multiple=True, metavar="URL",
     help="List here what publishers proved at this registry, and ask it for bytes and peers; repeatable.",
 )  # fmt: skip
-@_option(
+@option(
     "--follow-every", type=click.FloatRange(min=0.1, max=10080), metavar="MINUTES",
     help="How often to look what is new there.  [default: 15]",
 )  # fmt: skip
-@_option("--follow-names", is_flag=True, help="Take over names that publishers claimed there with a signature.")
-@_option(
+@option("--follow-names", is_flag=True, help="Take over names that publishers claimed there with a signature.")
+@option(
     "--follow-only", multiple=True, metavar="IDENTITY", help="Of those registries, this publisher alone; repeatable."
 )  # fmt: skip
-@_option("--private-mirrors", is_flag=True, help="Mirrors in manifests may lie in private networks.")
-@_option("--mirror", is_flag=True, help="Pull every listed blob from its swarm, keep, serve and seed it.")
-@_option("--pull-through", is_flag=True, help="Pull a blob that isn't here when it is asked for.")
-@_option("--quota", metavar="SIZE", help="What --mirror and --pull-through may keep, e.g. 500G.")
-@_option(
+@option("--private-mirrors", is_flag=True, help="Mirrors in manifests may lie in private networks.")
+@option("--mirror", is_flag=True, help="Pull every listed blob from its swarm, keep, serve and seed it.")
+@option("--pull-through", is_flag=True, help="Pull a blob that isn't here when it is asked for.")
+@option("--quota", metavar="SIZE", help="What --mirror and --pull-through may keep, e.g. 500G.")
+@option("--serve-all", is_flag=True, help="Give every listed file whose bytes are here, also those you merely pulled.")
+@option(
     "--swarm-listen", multiple=True, metavar="HOST:PORT", help="Accept peers of the swarms here; repeatable."
 )  # fmt: skip
-@_option("--no-discovery", is_flag=True, help="No DHT, LAN or UPnP: only registries' trackers, and mirrors.")
-@_option(
+@option("--no-discovery", is_flag=True, help="No DHT, LAN or UPnP: only registries' trackers, and mirrors.")
+@option(
     "--dht-node", "dht_nodes", multiple=True, metavar="HOST:PORT", help="Join the DHT of this node; repeatable."
 )  # fmt: skip
-@_option("--up", metavar="RATE", help="Cap what is given to swarms, e.g. 2M (bytes per second).")
-@_option("--down", metavar="RATE", help="Cap what is fetched, e.g. 2M (bytes per second).")
-@_option("--accel", metavar="PATH", help="Let the web server in front send files: its location for SAMARA_HOME/blobs.")
-@_option(
+@option("--up", metavar="RATE", help="Cap what is given to swarms, e.g. 2M (bytes per second).")
+@option("--down", metavar="RATE", help="Cap what is fetched, e.g. 2M (bytes per second).")
+@option("--accel", metavar="PATH", help="Let the web server in front send files: its location for SAMARA_HOME/blobs.")
+@option(
     "--behind", multiple=True, metavar="NETWORK",
     help="Web servers in front, whose X-Forwarded-For is believed; repeatable.",
 )  # fmt: skip
-@_option("--metrics-for", multiple=True, metavar="NETWORK", help="Who may read /metrics beside this machine.")
-@_option(
+@option("--metrics-for", multiple=True, metavar="NETWORK", help="Who may read /metrics beside this machine.")
+@option(
     "--announce-interval", type=click.IntRange(1, 1440), default=30, show_default=True, metavar="MINUTES",
     help="How often peers are told to announce.",
 )  # fmt: skip
-@_option("--reads", type=click.IntRange(0), metavar="N", help="Requests of one address a minute; 0: no limit.")
-@_option("--connections", type=click.IntRange(1), metavar="N", help="Connections at a time.")
-@_option(
+@bounds
+@option(
     "--log", type=click.Choice(["text", "json", "off"]), default="text", show_default=True,
     help="One line on stderr for each request.",
 )  # fmt: skip
@@ -142,16 +146,14 @@ def plan_of(asked: tuple[str, ...], /, **told: Any) -> ServePlan:
     """The options as values. `asked`: registries that this machine asks anyway. Raises UsageError."""
     from samara.cli.serving import ServePlan
     from samara.registry.service.logs import LogFormat
-    from samara.registry.service.settings import Claims, Rates, Settings
+    from samara.registry.service.settings import Claims, Settings
     from samara.registry.service.wire_limits import WireLimits
-    from samara.registry.tracker import Rules
 
     listen = parse_endpoint(told["listen"])
     _check_public(listen[0], public=told["public"])
     origin = origin_of(told["origin"], listen)
     behind = _networks(told["behind"])
-    minutes: int = told["announce_interval"]
-    reads = Rates().reads if told["reads"] is None else told["reads"]
+    connections = connections_of(told["connections"])
     return ServePlan(
         listen=listen,
         settings=Settings(
@@ -162,13 +164,16 @@ def plan_of(asked: tuple[str, ...], /, **told: Any) -> ServePlan:
             policy=NetworkPolicy(private=told["private_mirrors"]),
             proxies=behind,
             watchers=_networks(told["metrics_for"]),
-            rates=Rates(reads=reads),
+            quotas=quotas_of(told),
+            rates=rates_of(told),
             accel=_accel(told["accel"], behind=behind),
             accepts_publishes=not told["read_only"],
+            contact=contact_of(told["contact"]),
+            serves_all=told["serve_all"],
         ),
-        limits=WireLimits(trusted=behind, connections=_connections(told["connections"])),
+        limits=WireLimits(trusted=behind, connections=connections, per_address=per_address_of(told, connections)),
         log=LogFormat(told["log"]),
-        rules=Rules(interval=60 * minutes, min_interval=max(30, 60 * minutes // 6)),
+        rules=tracker_rules_of(told),
         provide=_provide(told, origin, asked),
         follow=_follow(told, origin),
     )
@@ -256,31 +261,6 @@ def _accel(path: str | None, *, behind: tuple[Network, ...]) -> str | None:
     return path
 
 
-def _connections(told: int | None) -> int:
-    """As many as asked for, or as fit under the number of files that may be open, which is raised as far as it goes."""
-    from samara.registry.service.wire_limits import WireLimits
-
-    wanted = told or WireLimits().connections
-    try:
-        import resource
-    except ImportError:  # Windows has no such bound
-        return wanted
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = 2 * wanted + 512  # a connection and a file each, and everybody else's
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        more = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it
-            resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))
-            soft = more
-    room = wanted if soft == resource.RLIM_INFINITY else max(16, (soft - 512) // 2)
-    if told is not None and room < told:
-        raise UsageError(
-            f"{told} connections need more open files than this process may have", expected=f"≤ {room}",
-            next_step="raise the limit (ulimit -n, LimitNOFILE=) or ask for fewer",
-        )  # fmt: skip
-    return min(wanted, room)
-
-
 def _provide(told: dict[str, Any], origin: str, asked: tuple[str, ...]) -> ProvideOptions | None:
     if not told["mirror"] and not told["pull_through"]:
         _refuse_fetching(told)
@@ -311,11 +291,12 @@ def _provide(told: dict[str, Any], origin: str, asked: tuple[str, ...]) -> Provi
         pull_through=told["pull_through"],
         quota=None if told["quota"] is None else parse_size(told["quota"]),
         origin=origin,
+        limits=fetch_limits_of(told),
     )
 
 
 def _refuse_fetching(told: dict[str, Any]) -> None:
-    for name in ("quota", "swarm_listen", "dht_nodes", "up", "down", "no_discovery"):
-        if told[name]:
+    for name in ("quota", "swarm_listen", "dht_nodes", "up", "down", "no_discovery", *FETCHING):
+        if told[name] or (told[name] == 0 and told[name] is not False):
             shown = {"dht_nodes": "dht-node"}.get(name, name).replace("_", "-")
             raise UsageError(f"--{shown} is about what is fetched, and nothing is", next_step="add --mirror")

@@ -92,7 +92,8 @@ class OwnPublications:
         if time.monotonic() < self._refresh_at:
             return
         self._refresh_at = time.monotonic() + REFRESH_EVERY
-        renew_own(self.home, ask=told_passphrase, now=datetime.now(UTC), on_event=self.on_event)
+        self.index.keep_seat(self.home, now=time.time())
+        renew_own(self.home, self.index, ask=told_passphrase, now=datetime.now(UTC), on_event=self.on_event)
 
 
 @contextlib.contextmanager
@@ -113,7 +114,7 @@ def serving(home: Home, plan: ServePlan, *, on_event: OnEvent) -> Iterator[Runni
         def troubled(error: SamaraError) -> None:
             on_event(Warned(message=f"the tracker can't use the database at the moment: {error}"))
 
-        stack.enter_context(Upkeep(tracker, index.listings, on_trouble=troubled))
+        upkeep = stack.enter_context(Upkeep(tracker, index.listings, on_trouble=troubled))
         catalogs = AcceptedCatalogs(index.listings)  # proven once for all who ask
         bringer = keeper = None
         if plan.provide is not None:
@@ -128,7 +129,7 @@ def serving(home: Home, plan: ServePlan, *, on_event: OnEvent) -> Iterator[Runni
         follower = None if plan.follow is None else stack.enter_context(_following(index, plan, plan.follow, on_event))
         service = Service(
             home=home, index=index, settings=plan.settings, tracker=tracker, bringer=bringer, keeper=keeper,
-            follower=follower, proven=catalogs,
+            follower=follower, proven=catalogs, published=upkeep.published,
         )  # fmt: skip
         log = stack.enter_context(RequestLog(plan.log))
         app = create_app(service, log=log.add)

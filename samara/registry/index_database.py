@@ -77,6 +77,11 @@ class Database(ABC):
         with self.read() as session:
             yield session
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether nobody else who uses it is in here too; who isn't alone leaves it for later. Raises StoreError."""
+        yield True
+
     @abstractmethod
     def damage(self, session: Session) -> tuple[str, ...]:
         """What the database itself finds wrong with what it holds; empty when sound."""

@@ -4,6 +4,10 @@ One writer at a time, as in an SQLite file: every transaction that writes first 
 read before it writes still holds when it does. Readers never wait. Connections that broke are noticed and replaced:
 after the database comes back the next call works. No message names a password. psycopg's exceptions stop here. Used by
 `samara.registry.index_database` alone.
+
+A pooler may stand in between (PgBouncer), and give each transaction another connection: nothing here lives longer than
+a transaction. Time limits are set for a connection where that is possible, else for each transaction; statements are
+prepared only where they can be found again.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from samara.schemas.errors import DiskFullError, SamaraError, StoreError, UsageE
 
 EXAMPLE = "postgresql+psycopg://samara@db.example.org/samara"
 WRITER_LOCK = int.from_bytes(b"samara", "big")  # pg_advisory_xact_lock's key: one number for everybody's index
+ALONE_LOCK = WRITER_LOCK + 1
 
 _CONNECTIONS, _MORE_CONNECTIONS = 5, 15  # of one process; PostgreSQL allows 100 unless told otherwise
 _CONNECTION_WAIT = 10.0  # seconds, for one of them to be free
@@ -36,6 +41,8 @@ _LINK = {
     "tcp_user_timeout": "20000",
     "application_name": "samara",
 }
+_TOLD = "samara.told"  # a setting of our own, among libpq's options: is it there, they came through
+_POOLED = "samara_pooled"
 # SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _OURS = ("22", "23", "42601", "42804", "42883")  # bugs: a value of a wrong kind, a broken constraint, wrong SQL
 
@@ -68,6 +75,12 @@ class PostgresDatabase(Database):
         """A transaction that writes without the writers' lock."""
         with self._session(self._engine) as session:
             yield session
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[bool]:
+        """By a lock of a transaction, which goes with it, whatever becomes of the process."""
+        with self._session(self._engine) as session:
+            yield bool(session.scalar(sa.text(f"SELECT pg_try_advisory_xact_lock({ALONE_LOCK})")))
 
     def damage(self, session: Session) -> tuple[str, ...]:  # noqa: ARG002
         """Nothing: PostgreSQL refuses damaged pages when they are read, and checks its own constraints."""
@@ -176,12 +189,11 @@ def _told(error: exc.DBAPIError, url: sa.URL) -> str:
 
 def _engine(url: sa.URL, lock_wait: float) -> sa.Engine:
     try:
-        import psycopg
+        import psycopg as _psycopg  # noqa: F401
     except ImportError as error:
         raise UsageError(
             f"{ENV_DATABASE} needs psycopg, which isn't installed ({error})", next_step="pip install 'samara[serve]'"
         ) from None
-    del psycopg
     waits = {
         "lock_timeout": max(1, int(lock_wait * 1000)),  # 0 would mean: for ever
         "statement_timeout": _STATEMENT_SECONDS * 1000,
@@ -189,7 +201,8 @@ def _engine(url: sa.URL, lock_wait: float) -> sa.Engine:
     }
     told = url.query.get("options", ())
     own = [told] if isinstance(told, str) else list(told)
-    options = " ".join([*(f"-c {name}={value}" for name, value in waits.items()), *own])  # the last one counts
+    # the last one counts
+    options = " ".join([f"-c {_TOLD}=1", *(f"-c {name}={value}" for name, value in waits.items()), *own])
     arguments: dict[str, Any] = {k: v for k, v in _LINK.items() if k not in url.query} | {"options": options}
     engine = sa.create_engine(
         url.difference_update_query(["options"]),
@@ -201,8 +214,41 @@ def _engine(url: sa.URL, lock_wait: float) -> sa.Engine:
         hide_parameters=True,
     )
 
+    refused: list[bool] = []  # whether a pooler did: then it isn't asked again
+
+    @event.listens_for(engine, "do_connect")
+    def _on_asking(dialect: Any, _record: object, places: list[Any], named: dict[str, Any]) -> Any:
+        if not refused:
+            try:
+                return dialect.connect(*places, **named)
+            except dialect.loaded_dbapi.OperationalError as error:
+                if "unsupported startup parameter" not in str(error):
+                    raise
+                refused.append(True)
+        return dialect.connect(*places, **{name: value for name, value in named.items() if name != "options"})
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, record: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT current_setting('{_TOLD}', true)")
+            is_told = cursor.fetchone() == ("1",)
+        connection.rollback()
+        if is_told:
+            return
+        if own:
+            raise UsageError(
+                f"{ENV_DATABASE} has options, and the pooler that it names doesn't pass them on",
+                next_step="give them to the role instead, e.g. ALTER ROLE samara SET search_path = …, or leave it out",
+            )
+        connection.prepare_threshold = None
+        record.info[_POOLED] = True
+
+    limits = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in waits.items())
+
     @event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
+        if connection.info.get(_POOLED, False):
+            connection.exec_driver_sql(limits)
         if connection.get_execution_options().get("samara_write", False):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})")
 

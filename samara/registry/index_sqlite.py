@@ -127,14 +127,49 @@ class SqliteDatabase(Database):
         )
 
 
+class _Same:
+    """Whether a path still names the file that was opened first: what is written into one that was deleted, moved
+    away or replaced is lost with the process, and two files must never share one log.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[int, int] | None = None
+
+    def remember(self) -> None:
+        """The file was opened just now."""
+        self._opened = self._opened or self._found()
+
+    def check(self) -> None:
+        """Raises StoreError if it is another one."""
+        if self._opened is not None and self._found() != self._opened:
+            raise StoreError(
+                f"the index {self._path} was removed or replaced while it is in use",
+                next_step="put it back, or stop all that uses it and start again",
+            )
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
 def _engine(path: Path, lock_wait: float, *, make: bool) -> sa.Engine:
+    same = _Same(path)
     engine = sa.create_engine(
         sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": lock_wait},
         pool_size=_CONNECTIONS, max_overflow=_MORE_CONNECTIONS, pool_timeout=max(lock_wait, 1.0),
     )  # fmt: skip
 
+    @event.listens_for(engine, "do_connect")
+    def _before_connect(*_told: object) -> None:
+        same.check()  # SQLite would make a new file
+
     @event.listens_for(engine, "connect")
     def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        same.remember()
         connection.isolation_level = None  # we begin transactions ourselves, below
         if make:
             _use_wal(connection, lock_wait)
@@ -143,6 +178,7 @@ def _engine(path: Path, lock_wait: float, *, make: bool) -> sa.Engine:
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: sa.Connection) -> None:
+        same.check()
         write = connection.get_execution_options().get("samara_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 

@@ -6,6 +6,7 @@ Small rows for many blobs: torrents are read one by one, blocks not at all.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -25,6 +26,8 @@ from samara.registry.tables import (
     TorrentRow,
 )
 from samara.schemas.digests import b3_raw
+
+_AT_ONCE = 500  # values in one question: SQLite takes a limited number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,6 +96,52 @@ def manifests_of(session: Session, b3: str) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys((text_of(identity), digest_of(digest)) for identity, digest in rows))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListedAs:
+    """A file of a listed release. `tag`: under which it is listed; `made_as`: its manifest's own."""
+
+    identity: str
+    model: str
+    tag: str
+    made_as: str
+    path: str
+
+
+def listed_as(
+    session: Session, blobs: Collection[str], identities: Collection[str]
+) -> dict[str, tuple[ListedAs, ...]]:  # fmt: skip
+    """As what these publishers list these blobs (`b3:…`), withdrawn releases left out; what none lists isn't told."""
+    found: dict[str, list[ListedAs]] = {}
+    asked = list(blobs) if identities else []
+    for start in range(0, len(asked), _AT_ONCE):
+        rows = session.execute(
+            select(
+                BlobRow.b3, PublisherRow.identity, ModelRow.name, ListingRow.tag, ReleaseRow.tag, FileRow.path
+            )
+            .join(FileRow, FileRow.blob_id == BlobRow.id)
+            .join(ReleaseRow, FileRow.release_id == ReleaseRow.id)
+            .join(ListingRow, ListingRow.release_id == ReleaseRow.id)
+            .join(ModelRow, ListingRow.model_id == ModelRow.id)
+            .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+            .where(
+                BlobRow.b3.in_(map(b3_raw, asked[start : start + _AT_ONCE])),
+                PublisherRow.identity.in_(identities),
+                ListingRow.retracted.is_(None),
+            )
+        )  # fmt: skip
+        for b3, identity, model, tag, made_as, path in rows:
+            found.setdefault(digest_of(b3), []).append(
+                ListedAs(
+                    identity=text_of(identity),
+                    model=text_of(model),
+                    tag=text_of(tag),
+                    made_as=text_of(made_as),
+                    path=text_of(path),
+                )
+            )
+    return {b3: tuple(names) for b3, names in found.items()}
+
+
 def file_name(session: Session, b3: str, wanted: str | None) -> str | None:
     """The last part of a path that a listed release, not withdrawn, gives these bytes: `wanted` if any does; without,
     the first that one gave.
@@ -110,15 +159,25 @@ def file_name(session: Session, b3: str, wanted: str | None) -> str | None:
     return next((name for name in names if wanted in {None, name}), None)  # LIKE doesn't mind capitals
 
 
-def listed_torrents(session: Session) -> tuple[tuple[int, str, bytes], ...]:
+def listed_torrents(
+    session: Session, identity: str | None = None, since: float = 0.0
+) -> tuple[tuple[int, str, bytes], ...]:
     """(number, b3 text of the blob, v2 infohash) of every torrent that a listed release, not withdrawn, names.
 
-    In the order in which they became known.
+    `identity`: of those of one publisher that came to be listed since then (UTC epoch seconds) only. In the order in
+    which they became known.
     """
+    named = _named()
+    if identity is not None:
+        named = (
+            named.join(ModelRow, ListingRow.model_id == ModelRow.id)
+            .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+            .where(PublisherRow.identity == identity, ListingRow.listed_at >= since)
+        )
     rows = session.execute(
         select(TorrentRow.id, BlobRow.b3, TorrentRow.v2)
         .join(BlobRow, TorrentRow.blob_id == BlobRow.id)
-        .where(TorrentRow.id.in_(_named()))
+        .where(TorrentRow.id.in_(named))
         .order_by(TorrentRow.id)
     )
     return tuple((int(number), digest_of(b3), bytes_of(v2)) for number, b3, v2 in rows)

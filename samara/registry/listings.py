@@ -21,7 +21,7 @@ from samara.registry import (
 )
 from samara.registry.block_sharing import SharedWith
 from samara.registry.index_database import Database
-from samara.registry.listed_blobs import ListedBlob
+from samara.registry.listed_blobs import ListedAs, ListedBlob
 from samara.registry.listed_models import KnownRelease, Listing
 from samara.registry.listed_publishers import CatalogStamp, Equivocation, Owner, OwnersModels
 from samara.registry.overview import Overview
@@ -162,15 +162,22 @@ class Listings:
         with self._database.read() as session:
             return listed_blobs.manifests_of(session, b3)
 
+    def listed_as(self, blobs: Collection[str], identities: Collection[str]) -> dict[str, tuple[ListedAs, ...]]:
+        """As what these publishers list these blobs (`b3:…`), but for what was withdrawn."""
+        with self._database.read() as session:
+            return listed_blobs.listed_as(session, blobs, identities)
+
     def file_name(self, b3: str, wanted: str | None = None) -> str | None:
         """A name that a listed release, not withdrawn, gives a blob: `wanted` if any does; without, the first."""
         with self._database.read() as session:
             return listed_blobs.file_name(session, b3, wanted)
 
-    def listed_torrents(self) -> tuple[tuple[int, str, bytes], ...]:
-        """(number, blob, v2 infohash) of every torrent that a listed release, not withdrawn, names."""
+    def listed_torrents(self, *, identity: str | None = None, since: float = 0.0) -> tuple[tuple[int, str, bytes], ...]:
+        """(number, blob, v2 infohash) of every torrent that a listed release, not withdrawn, names; with `identity` of
+        what that publisher listed since then (UTC epoch seconds).
+        """
         with self._database.read() as session:
-            return listed_blobs.listed_torrents(session)
+            return listed_blobs.listed_torrents(session, identity, since)
 
     def torrent_data(self, number: int) -> bytes | None:
         """The .torrent of a number of `listed_torrents`."""

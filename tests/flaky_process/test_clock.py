@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from process_kit import LINK, fetched, has_begun
+from support.clocks import DAY, HOUR, Clock
 from support.processes import Outcome, Process, started
 from support.swarms import Peer, seeding
 from support.world import MIB, Shelf, assert_pulled, leftovers, one_blob, trusting_home
@@ -18,26 +19,6 @@ from samara.registry.home import Home
 
 SIZE = 8 * MIB
 GIVE_UP = 3  # seconds
-HOUR, DAY = 3600, 86400
-
-
-class Clock:
-    """The wall clock of some processes, which can be set while they run."""
-
-    def __init__(self, file: Path, ahead: int = 0) -> None:
-        self._file = file
-        self.set(ahead)
-
-    @property
-    def wrap(self) -> tuple[str, ...]:
-        """What starts a process under it."""
-        return (sys.executable, str(Path(__file__).with_name("wrong_clock.py")), str(self._file))
-
-    def set(self, ahead: int) -> None:
-        """So many seconds from the true time."""
-        aside = self._file.with_suffix(".new")
-        aside.write_text(str(ahead))
-        aside.replace(self._file)
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def _dump(home: Home) -> Dump:
             found = {}
             for table in Base.metadata.sorted_tables:
                 columns = [column for column in table.columns if column.name != "id" and not column.foreign_keys]
-                rows = session.execute(sa.select(*columns)) if columns else []
+                rows = session.execute(sa.select(*columns)).all() if columns else []
                 found[table.name] = sorted(repr(tuple(row)) for row in rows)
         models = index.listings.search(SearchQuery(text="acme")).found
         found["search"] = [repr((one.model, [(tag.tag, tag.manifest) for tag in one.listings])) for one in models]

@@ -524,10 +524,10 @@ def test_a_publishers_own_registry_signs_its_catalog_again_in_time(tmp_path: Pat
     said: list[Event] = []
     with Index.open(acme.home) as own:
         list_own(acme.home, own, now=_now())
-        renew_own(acme.home, ask=None, now=_now() + timedelta(days=1), on_event=said.append)
+        renew_own(acme.home, own, ask=None, now=_now() + timedelta(days=1), on_event=said.append)
         assert said == []
         later = _now() + timedelta(days=20)
-        renew_own(acme.home, ask=None, now=later, on_event=said.append)
+        renew_own(acme.home, own, ask=None, now=later, on_event=said.append)
         assert [type(one) for one in said] == [Note]
         (done,) = list_own(acme.home, own, now=later)
         assert (done.timestamp_version, done.names) == (2, ("acme",))

@@ -168,6 +168,11 @@ def _user() -> str | None:
     raise AssertionError("no user postgres: sudo apt-get install -y postgresql")
 
 
+def run_as() -> tuple[str | None, list[str]]:
+    """Whom a database's programs run as, if not as us, and what to put before them."""
+    return _user(), _as_user()
+
+
 def _as_user() -> list[str]:
     user = _user()
     return [] if user is None else ["runuser", "-u", user, "--"]

@@ -2,15 +2,19 @@
 
     unpack → TUF workflow against what is here → each release by the catalog → mirrors → names → quotas → commit
 
+A catalog of very many new names is committed with the first of them listed; the others follow in transactions of their
+own, so that nobody waits for long. Until then they are as names whose release isn't here; if that is broken off, the
+next publication, of the same catalog too, goes on.
 The commit is a compare-and-swap: if another publication of that publisher came first, the whole is judged again. What
 is kept even when all is refused: both sides of an equivocation.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import func, or_, select
@@ -23,7 +27,7 @@ from samara.registry.index_columns import text_of
 from samara.registry.index_database import Database
 from samara.registry.publications.claims import ClaimRules, Grant, claimed_name, judge_claim, may_publish
 from samara.registry.publications.judge import EquivocatedError, Judgement, judge_catalog, order_of
-from samara.registry.publications.listing_rows import Synced, release_size, sync_listings
+from samara.registry.publications.listing_rows import Described, Synced, described, release_size, sync_listings
 from samara.registry.publications.lookalikes import skeleton, skeleton_of
 from samara.registry.publications.mirrors import check_mirrors
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
@@ -43,6 +47,8 @@ MAX_EVIDENCE = 16  # pairs of documents against one publisher: one is proof enou
 MAX_EVIDENCE_BYTES = 1 << 20  # with that much kept, nothing more is
 _MARKS_OF_NAME = 40  # , [ { of a catalog's entry: a dozen, and four for each release that was withdrawn under it
 _BARRED_TOLD = 100  # releases named in warnings
+_LISTED_AT_ONCE = 2 << 20  # characters that are made searchable while others wait: about half a second
+_PAUSE = 0.15  # seconds in between: who waits for an SQLite file looks every 0.1 s whether it is free
 _TRIES = 4  # publications of one publisher at the same moment are rare, and each of them is judged in milliseconds
 
 
@@ -192,6 +198,7 @@ def _commit(
     state, moment = judgement.state, now.timestamp()
     identity = state.chain.identity
     root_version, timestamp_version = order_of(state.bundle)
+    fresh = {one.release.digest: described(one.release) for one in proven}  # here, where it holds up nobody
     with database.write() as session:
         _refuse_barred(session, identity)
         publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == identity))
@@ -224,10 +231,10 @@ def _commit(
                 actual=f"{count} releases of {size} bytes", next_step="ask its operator",
             )  # fmt: skip
         names = _name_it(session, publisher, publication, judgement, rules, now)
-        fresh = {one.release.digest: one.release for one in proven}
-        synced: Synced = sync_listings(
-            session, publisher, state.catalog, fresh, now=moment, read_bytes=rules.read_bytes
+        synced = sync_listings(
+            session, publisher, state.catalog, fresh, now=moment, read_bytes=rules.read_bytes, cost=_LISTED_AT_ONCE
         )  # fmt: skip
+    synced = _list_the_rest(database, state, fresh, synced, rules, moment)
     return Accepted(
         identity=identity,
         root_version=root_version,
@@ -240,6 +247,34 @@ def _commit(
         missing=synced.missing,
         warnings=(*warnings, *_told(synced.barred)),
     )
+
+
+def _list_the_rest(
+    database: Database, state: CatalogState, fresh: Mapping[str, Described], first: Synced, rules: Rules, moment: float
+) -> Synced:  # fmt: skip
+    """The names that were left for later, some at a time, so that others write in between. Ends early if another
+    catalog of that publisher came meanwhile: whoever brought it lists what that one says.
+    """
+    done = first
+    while done.later:
+        _let_others()
+        with database.write() as session:
+            identity = state.chain.identity
+            publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == identity))
+            row = None if publisher is None else session.get(CatalogRow, publisher.id)
+            if publisher is None or row is None or unpack_metadata(row.bundle) != state.bundle:
+                break
+            _refuse_barred(session, identity)
+            left = None if rules.read_bytes is None else rules.read_bytes - done.read
+            more = sync_listings(
+                session, publisher, state.catalog, fresh, now=moment, read_bytes=left, cost=_LISTED_AT_ONCE
+            )  # fmt: skip
+        done = replace(more, changed=done.changed + more.changed, read=done.read + more.read)
+    return done
+
+
+def _let_others() -> None:
+    time.sleep(_PAUSE)
 
 
 def _refuse_barred(session: Session, identity: str) -> None:

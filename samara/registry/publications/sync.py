@@ -24,7 +24,7 @@ from samara.registry.publications.accept import Rules, accept
 from samara.registry.publications.claims import claimed_by
 from samara.registry.publications.judge import order_of
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
-from samara.registry.publications.upstream import Listed, Patience, Source, Upstream
+from samara.registry.publications.upstream import Listed, Patience, Source, Upstream, is_about_one_file
 from samara.registry.trust.catalogs import read_catalog
 from samara.registry.trust.identity import identity_of
 from samara.registry.trust.repository import read_repository, read_timestamp
@@ -44,7 +44,7 @@ from samara.schemas.metadata_bundle import MetadataBundle
 from samara.schemas.publication import Publication
 from samara.schemas.release_file import ReleaseBundle, unpack_release_object
 
-MAX_SLOW = 20  # publishers that took too long, after which a run ends
+MAX_MUTE = 20  # publishers in a row for whom no answer came, after which a run ends
 MAX_WASTED = 1 << 30  # bytes of publishers that couldn't be taken in, after which a run ends
 MAX_TOLD = 100  # refusals with their reasons in a report
 _BATCH_BYTES = 32 << 20  # release objects in memory at once
@@ -141,7 +141,8 @@ class _Run:
         self._seen = seen
         self._here = set(index.manifests())
         self._known = {owner.identity for owner in index.listings.owners()}
-        self._changed = self._releases = self._failed = self._behind = self._slow = self._mute = self._wasted = 0
+        self._changed = self._releases = self._failed = self._behind = self._mute = self._wasted = 0
+        self._lost = 0.0
         self._gained: list[str] = []
         self._refused: list[Refused] = []
 
@@ -163,7 +164,7 @@ class _Run:
                 if is_stopped():
                     ended = "it was stopped"
                     break
-                self._slow += self._upstream.was_slow
+                self._lost += self._upstream.waited
                 self._mute = self._mute + 1 if isinstance(error, NetworkError) else 0
                 self._wasted += self._upstream.received - before
                 self._fail(there, str(error))
@@ -187,9 +188,9 @@ class _Run:
 
     def _enough(self) -> str | None:
         """Why to ask it no longer in this run."""
-        if self._slow >= MAX_SLOW:
+        if self._lost > self._how.patience.lost:
             return "it is too slow"
-        if self._mute >= MAX_SLOW:
+        if self._mute >= MAX_MUTE:
             return "it doesn't answer any more"
         return "too much of it can't be taken in" if self._wasted > MAX_WASTED else None
 
@@ -284,17 +285,27 @@ class _Run:
         batch: list[ReleaseBundle | None] = []
         size = wrong = 0
         for manifest in manifests:
-            data = source.release(b3_hex(manifest))
             found: ReleaseBundle | None = None
-            if data is not None:
-                try:
-                    found = _release(data, manifest)
-                except MalformedError as error:
-                    found, wrong = None, wrong + 1
-                    self._refuse(there, str(error), manifest)
-                    if wrong > _MOST_WRONG:
-                        raise IntegrityError(f"{self._upstream.origin} gives other releases than it names") from None
-                size += len(data)
+            trouble: SamaraError | None = None
+            try:
+                data = source.release(b3_hex(manifest))
+                found = None if data is None else _release(data, manifest)
+                size += len(data or b"")
+            except NetworkError as error:
+                if not is_about_one_file(error):
+                    if batch:
+                        yield batch  # what has come stays
+                    raise
+                trouble = error
+            except MalformedError as error:
+                trouble = error
+            if trouble is not None:
+                wrong += 1
+                self._refuse(there, str(trouble), manifest)
+                if wrong > _MOST_WRONG:
+                    if batch:
+                        yield batch
+                    raise IntegrityError(f"{self._upstream.origin} gives other releases than it names")
             batch.append(found)
             if size >= _BATCH_BYTES:
                 yield batch

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from samara.registry.http import HttpClient, HttpError
+from samara.registry.http import HttpClient, HttpError, HttpFailure
 from samara.registry.registries import metadata_source
 from samara.registry.trust.sources import let_go, read_whole
 from samara.registry.web import read
@@ -36,10 +36,13 @@ _MOST_OBEYED = 65.0  # seconds of a Retry-After: rates are counted by the minute
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience:
-    """How long one publisher's answers may take."""
+    """How long one publisher's answers may take: `seconds`, and one more for each `slowest` bytes. `lost`: seconds that
+    those who can't be taken in may take together, in one run.
+    """
 
     seconds: float = 30.0
-    slowest: float = 64 * 1024.0  # bytes per second
+    slowest: float = 64 * 1024.0
+    lost: float = 900.0
 
 
 class TooSlowError(NetworkError):
@@ -75,9 +78,9 @@ class Upstream:
         self._came = 0
 
     @property
-    def was_slow(self) -> bool:
-        """Whether this publisher's answers took a good part of the time that they may take."""
-        return self._waited > self._patience.seconds / 2
+    def waited(self) -> float:
+        """Seconds that were spent waiting for this publisher's answers."""
+        return self._waited
 
     def begin(self) -> None:
         """The next publisher: its time begins."""
@@ -182,6 +185,13 @@ class Source:
     def release(self, manifest_hex: str) -> bytes | None:
         """A release object, at most as large as any may be; None where it isn't."""
         return read_whole(self, "releases/" + release_object_name(manifest_hex), MAX_SMALL_FILE)
+
+
+def is_about_one_file(error: NetworkError) -> bool:
+    """Whether another file of the same registry may well be had: this one is too large, or gives a status."""
+    if isinstance(error, HttpError):
+        return error.kind is HttpFailure.STATUS and error.status not in _LATER
+    return not isinstance(error, TooSlowError)
 
 
 def _again(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -15,7 +15,7 @@ from blake3 import blake3
 from fastapi import APIRouter, Path, Request, Response
 
 from samara.registry.records import StoredRelease
-from samara.registry.service.blob_files import blob_answer, open_verified
+from samara.registry.service.blob_files import blob_answer, is_given, open_verified
 from samara.registry.service.codings import takes
 from samara.registry.service.downloads import OCTETS
 from samara.registry.service.kept import Kept
@@ -239,14 +239,14 @@ def _can_give(service: Service, digest: str) -> bool:
         found = _described(service, digest)
     except NotFoundError:
         return False
-    if service.bringer is not None or found.inline is not None:
+    if found.inline is not None:
         return True
     record = service.index.blob(f"b3:{digest}")
     file = None if record is None else open_verified(record, found.size)
-    if file is None:
-        return False
+    if file is None or record is None:
+        return service.bringer is not None
     file.close()
-    return True
+    return is_given(service, record)
 
 
 def _with_addresses(canonical: bytes, announce: str, seeds: list[str]) -> bytes:

@@ -190,9 +190,11 @@ def _accept(service: Service, data: bytes, encoding: str | None, aside: Aside) -
         _decoded(data, encoding, settings.quotas.publish_bytes), limit=settings.quotas.publish_bytes
     )
     rules = replace(rules_of(settings), aside=aside)
-    return accept(
-        service.index, publication, rules, now=datetime.fromtimestamp(service.clock(), UTC)
-    )  # fmt: skip
+    now = datetime.fromtimestamp(service.clock(), UTC)
+    accepted = accept(service.index, publication, rules, now=now)
+    if accepted.changed:
+        service.published(accepted.identity, now.timestamp())
+    return accepted
 
 
 def _decoded(data: bytes, encoding: str | None, limit: int) -> bytes:

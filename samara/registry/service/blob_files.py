@@ -97,6 +97,15 @@ def open_verified(record: BlobRecord, size: int) -> OpenFile | None:
     return None
 
 
+def is_given(service: Service, record: BlobRecord) -> bool:
+    """Whether strangers get a blob that is here (see `samara.registry.giving`)."""
+    return service.giving.may_give(record.b3, [place.path for place in record.locations])
+
+
+def _not_here(b3: str) -> NotFoundError:
+    return NotFoundError(f"{b3} isn't on this registry's disk", next_step="pull it: its swarm may have it")
+
+
 def _wanted(request: Request) -> Wanted:
     names = ("if-match", "if-none-match", "if-range", "range")
     return Wanted.of(request.method, {name: request.headers.getlist(name) for name in names})
@@ -119,6 +128,9 @@ def _from_disk(
 ) -> Response:  # fmt: skip
     record = service.index.blob(b3)
     file = None if record is None else open_verified(record, size)
+    if file is not None and record is not None and not is_given(service, record):
+        file.close()
+        raise _not_here(b3)  # nor is it brought: readers would get the same file
     is_head = request.method == "HEAD"
     if file is not None:
         if service.keeper is not None and not is_head:
@@ -130,7 +142,7 @@ def _from_disk(
         if is_head:
             file.close()
     elif service.bringer is None:
-        raise NotFoundError(f"{b3} isn't on this registry's disk", next_step="pull it: its swarm may have it")
+        raise _not_here(b3)
     head = _head_of(part, size, about)
     if is_head:
         return Response(status_code=part.status, headers=head)

@@ -5,6 +5,7 @@ Nothing here changes anything. What can't be looked at is left out of /metrics, 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from ipaddress import ip_network
@@ -16,12 +17,13 @@ from samara.registry import schema
 from samara.registry.last_audit import read_last_audit
 from samara.registry.service.guard import ADDRESS
 from samara.registry.service.metrics import MEDIA_TYPE, Gauge
-from samara.registry.service.problems import RETRY_AFTER, RefusedError
+from samara.registry.service.problems import RETRY_AFTER, RefusedError, public
 from samara.registry.service.service import Service
 from samara.registry.service.wire_limits import is_within
 from samara.registry.store import free_bytes
 from samara.schemas.errors import SamaraError
 
+_trouble = logging.getLogger("samara.serve")
 MIN_FREE = 64 << 20  # bytes: below this a publish or a pull may fail at any moment
 TOP_SWARMS = 50
 _THIS_MACHINE = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -67,7 +69,8 @@ def why_not_ready(service: Service) -> str | None:
                 return "the database has another schema version; run samara db upgrade"
         free = free_bytes(service.home.root)
     except SamaraError as error:
-        return error.what
+        _trouble.warning("%s", error)
+        return public(error).what
     return None if free >= MIN_FREE else f"the disk is full ({free >> 20} MiB left)"
 
 

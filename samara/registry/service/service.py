@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from samara.registry.barred import Barred
+from samara.registry.giving import Giving
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.listings import Listings
@@ -19,11 +20,16 @@ from samara.registry.tracker import Tracker
 from samara.schemas.errors import MalformedError, StoreError, TrustError
 
 
+def _nobody_listens(_identity: str, _since: float) -> None:
+    """Nothing here follows what is published."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
     """`clock`: UTC epoch seconds; `bringer`: fetches what isn't here, None without --pull-through; `keeper`: keeps
     what was fetched so, None without --pull-through and --mirror; `follower`: None without --follow. `proven`: catalogs
-    of this index that somebody else in this process keeps at hand too.
+    of this index that somebody else in this process keeps at hand too. `published`: told of (identity, UTC epoch
+    seconds) once something is listed, before who published it hears so; from any thread, must not raise.
     """
 
     home: Home
@@ -35,15 +41,19 @@ class Service:
     keeper: Keeper | None = None
     follower: Follower | None = None
     proven: AcceptedCatalogs | None = None
+    published: Callable[[str, float], None] = _nobody_listens
     clock: Callable[[], float] = time.time
     manifests: Manifests = field(init=False)
     catalogs: AcceptedCatalogs = field(init=False)
     barred: Barred = field(init=False)
+    giving: Giving = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "manifests", Manifests(self.index))
         object.__setattr__(self, "catalogs", self.proven or AcceptedCatalogs(self.index.listings))
         object.__setattr__(self, "barred", Barred(self.index.database))
+        giving = Giving(self.home, self.index.listings, serves_all=self.settings.serves_all)
+        object.__setattr__(self, "giving", giving)
 
     @property
     def listings(self) -> Listings:

@@ -29,7 +29,7 @@ from samara.registry.tracker.queries import parse_announce, parse_scrape
 from samara.registry.tracker.values import Event
 from samara.schemas.errors import MalformedError
 
-RETRY_IN = 10  # minutes, for what isn't published here, or not yet
+RETRY_IN = 1  # minutes, for what isn't published here: who published at another instance is known within seconds
 _FORWARDED = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via"})
 _TYPE = (b"content-type", b"text/plain; charset=iso-8859-1")
 _FRESH = (b"cache-control", b"no-store")

@@ -36,8 +36,12 @@ def scrape_answer(found: Mapping[bytes, Counts], rules: Rules) -> bytes:
 
 
 def failure(reason: str, *, retry_in: int | None = None) -> bytes:
-    """Why there is no answer. `retry_in`: minutes (BEP 31)."""
+    """Why there is no answer. `retry_in`: minutes (BEP 31).
+
+    libtorrent knows nothing of `retry in`, and without `interval` rests for half an hour: it is told the same by that
+    (and rests for five minutes at least).
+    """
     told: dict[str, Bencodable] = {"failure reason": reason}
     if retry_in is not None:
-        told["retry in"] = retry_in
+        told |= {"interval": 60 * retry_in, "min interval": 60 * retry_in, "retry in": retry_in}
     return bencode(told)

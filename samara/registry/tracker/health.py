@@ -29,7 +29,8 @@ class HealthRecorder:
         self._waiting: dict[tuple[str, int], SwarmSample] = {}
         self._completed: dict[str, int] = {}
         self._at: int | None = None
-        self._forgot_at = float("-inf")
+        self._forgot_at = 0.0
+        self._offset = float("inf")
 
     def is_due(self, now: float) -> bool:
         """Whether another step began since the last sample; at first, or when the clock was set back, at once."""
@@ -50,12 +51,16 @@ class HealthRecorder:
         for key in list(self._waiting)[: max(0, len(self._waiting) - MAX_WAITING)]:
             del self._waiting[key]
 
-    def record(self, now: float) -> int:
+    def record(self, now: float, elapsed: float) -> int:
         """Write what waits; how many samples that were. Raises StoreError, DiskFullError: then they go on waiting.
 
-        Some at a time: whoever publishes meanwhile waits for no more than that.
+        Some at a time: whoever publishes meanwhile waits for no more than that. `elapsed`: seconds of a clock that
+        nobody sets; what is old is forgotten after hours in which both went alike: a clock that was set ahead forgets
+        nothing as long as somebody sets it right by then.
         """
-        forget = now < self._forgot_at or now - self._forgot_at >= FORGET_EVERY
+        if abs(now - elapsed - self._offset) > self._step:
+            self._offset, self._forgot_at = now - elapsed, elapsed
+        forget = elapsed - self._forgot_at >= FORGET_EVERY
         recorded = 0
         while self._waiting:
             keys = list(itertools.islice(self._waiting, AT_ONCE))
@@ -66,7 +71,7 @@ class HealthRecorder:
                 del self._waiting[key]
             recorded += len(keys)
             if forget:
-                self._forgot_at, forget = now, False
+                self._forgot_at, forget = elapsed, False
         return recorded
 
     @property

@@ -50,6 +50,22 @@ class Published:
             self._state = state  # read before what it stands for: what came in between is read again
         return tuple(torrent for torrent in known.values() if torrent is not None)
 
+    def of(self, identity: str, *, since: float) -> tuple[Torrent, ...]:
+        """What a publisher listed anew since then (UTC epoch seconds), of much a part: the next look brings the rest.
+
+        Raises StoreError.
+        """
+        found = []
+        for number, b3, v2 in self._listings.listed_torrents(identity=identity, since=since)[: self._at_once]:
+            if v2 not in self._known:
+                data = self._listings.torrent_data(number)
+                if data is not None:
+                    self._known[v2] = _read(b3, v2, data)
+            torrent = self._known.get(v2)
+            if torrent is not None:
+                found.append(torrent)
+        return tuple(found)
+
 
 def _read(b3: str, v2: bytes, data: bytes) -> Torrent | None:
     """The torrent, if it still is what was published: its infohash proves that."""

@@ -53,6 +53,16 @@ class Tracker:
             for name in [name for name in self._swarms if name not in names]:
                 self._peers -= len(self._swarms.pop(name))
 
+    def publish_also(self, torrents: Iterable[Torrent]) -> None:
+        """These have swarms too, until `publish` says otherwise."""
+        with self._lock:
+            for torrent in torrents:
+                known = self._torrents_of.get(torrent.b3, ())
+                if torrent.v2 not in known:
+                    self._torrents_of[torrent.b3] = (*known, torrent.v2)
+                self._published.setdefault(torrent.v1, (torrent, Kind.V1))
+                self._published.setdefault(torrent.v2[:20], (torrent, Kind.V2))
+
     # -- what clients ask ----------------------------------------------------------------------------------------
 
     def announce(self, told: Announce, address: bytes, now: float) -> Answer | None:

@@ -17,6 +17,7 @@ from samara.registry.tracker.tracker import Tracker
 from samara.schemas.errors import SamaraError
 
 LOOK_EVERY = 2.0  # seconds between looks at what is published
+PATIENCE = 1.0  # seconds that a publication waits for a look that is under way
 EXPIRE_EVERY = 30.0  # seconds
 TRY_AGAIN = 30.0  # seconds after samples couldn't be written
 
@@ -43,6 +44,7 @@ class Upkeep:
         self._health = HealthRecorder(listings)
         self._record_at = self._expire_at = float("-inf")
         self._told: str | None = None
+        self._following = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -70,7 +72,18 @@ class Upkeep:
 
     def look(self) -> None:
         """Follow what is published, now."""
-        self._try(self._follow)
+        with self._following:  # else a list made before a publication could replace what came with it
+            self._try(self._follow)
+
+    def published(self, identity: str, since: float) -> None:
+        """A publisher has just listed something, since then (UTC epoch seconds): its torrents have swarms on return, so
+        that who publishes and seeds at once isn't sent away. From any thread. What goes wrong, the next look mends.
+        """
+        if self._following.acquire(timeout=PATIENCE):
+            try:
+                self._try(lambda: self._tracker.publish_also(self._published.of(identity, since=since)))
+            finally:
+                self._following.release()
 
     def step(self, now: float, elapsed: float) -> None:
         """What is due. `now`: UTC epoch seconds; `elapsed`: seconds of a clock that nobody sets."""
@@ -96,7 +109,7 @@ class Upkeep:
             self._tracker.publish(torrents)
 
     def _record(self) -> None:
-        self._health.record(self._clock())
+        self._health.record(self._clock(), time.monotonic())
 
     def _try(self, what: Callable[[], None]) -> None:
         try:

@@ -17,7 +17,7 @@ from samara.registry.index import Index
 from samara.registry.service.service import Service
 from samara.registry.swarm_samples import SwarmSample
 from samara.registry.tracker import Counts, Rules, Tracker, Upkeep
-from samara.registry.tracker.health import KEPT, MAX_WAITING, STEP, HealthRecorder
+from samara.registry.tracker.health import FORGET_EVERY, KEPT, MAX_WAITING, STEP, HealthRecorder
 from samara.registry.tracker.published import Published
 from samara.registry.tracker.values import Event, Torrent
 from samara.schemas.errors import SamaraError, StoreError
@@ -83,7 +83,7 @@ def test_samples_are_taken_at_each_step_and_completed_ones_count_in_theirs(tmp_p
             who = 10 + number
             tracker.announce(told(one, who=who), ip4(who), 0.0)
             tracker.announce(told(one, who=who, whole=True, event=Event.COMPLETED), ip4(who), 0.0)
-        assert health.record(START + 3 * STEP) == 3
+        assert health.record(START + 3 * STEP, 3.0 * STEP) == 3
         assert service.listings.samples(one.b3, since=0) == (
             SwarmSample(at=START, seeders=1, leechers=0, completed=0),
             SwarmSample(at=START + STEP, seeders=3, leechers=0, completed=2),
@@ -91,8 +91,28 @@ def test_samples_are_taken_at_each_step_and_completed_ones_count_in_theirs(tmp_p
         )
         later = START + KEPT + 2 * STEP
         health.take(tracker.all_counts(), later)
-        health.record(later)
+        health.record(later, KEPT + 2.0 * STEP)
         assert [row.at for row in service.listings.samples(one.b3, since=0)] == [START + 2 * STEP, later]
+
+
+def test_a_clock_that_is_ahead_for_some_hours_forgets_nothing(tmp_path: Path) -> None:
+    with registry(tmp_path) as service:
+        one = published(service)[0]
+        health = HealthRecorder(service.listings)
+        counts = {one.b3: Counts(seeders=1, leechers=0, completed=0)}
+
+        def recorded(now: float, elapsed: float) -> list[int]:
+            health.take(counts, now)
+            health.record(now, elapsed)
+            return [row.at for row in service.listings.samples(one.b3, since=0)]
+
+        year = 4 * KEPT
+        assert recorded(START, 7.0) == [START]
+        assert recorded(START + year, 7.0 + STEP) == [START, START + year]
+        assert recorded(START + year + STEP, 7.0 + 2 * STEP) == [START, START + year, START + year + STEP]
+        assert recorded(START + 2 * STEP, 7.0 + 3 * STEP)[:2] == [START, START + 2 * STEP]
+        assert recorded(START + 2 * STEP + FORGET_EVERY, 7.0 + 3 * STEP + FORGET_EVERY)[0] == START
+        assert START not in recorded(START + KEPT + STEP, 7.0 + KEPT + 2 * STEP)
 
 
 def test_samples_wait_for_a_database_that_is_gone(tmp_path: Path) -> None:
@@ -102,10 +122,10 @@ def test_samples_wait_for_a_database_that_is_gone(tmp_path: Path) -> None:
             health = HealthRecorder(index.listings)
             health.take({one.b3: Counts(seeders=1, leechers=2, completed=0)}, START)
             with locked(service.home.index), pytest.raises(StoreError):
-                health.record(START)
+                health.record(START, 0.0)
             assert health.waiting == 1
             assert service.listings.samples(one.b3, since=0) == ()
-            assert health.record(START) == 1
+            assert health.record(START, 0.0) == 1
         assert len(service.listings.samples(one.b3, since=0)) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from samara.registry.service.blob_files import is_given
 from samara.registry.service.pages.charts import Chart, chart
 from samara.registry.service.service import Service
 from samara.registry.store import whole_copy
@@ -58,12 +59,13 @@ def file_line(service: Service, release: Release, file: ReleaseFile, release_v2:
     here: float | None = None
     blob = service.index.blob(file.b3)
     place = whole_copy(blob) if blob is not None else None
-    if place is not None:
+    is_private = blob is not None and place is not None and not is_given(service, blob)
+    if place is not None and not is_private:
         here = place.verified_at
     return FileLine(
         file=file,
         here=here,
-        is_given=bool(service.listings.manifests_of(file.b3)),
+        is_given=not is_private and bool(service.listings.manifests_of(file.b3)),
         magnet=file.magnet_of(manifest=release.digest, release=release_v2),
     )
 
