@@ -115,7 +115,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         place = home.blob(b3_hex(file.b3))
         place.parent.mkdir(parents=True)
         place.write_bytes((partner.folder / "secret.bin").read_bytes())
-        index.set_location(file.b3, place, stamp_at(place), in_store=True, verified_at=2.0)
+        stamp = stamp_at(place)
+        assert stamp is not None
+        index.set_location(file.b3, place, stamp, in_store=True, verified_at=2.0)
         link_view(home, place, Path("partner", "m", "v1", "secret.bin"))
         yield World(home=home, index=index, partner=partner, stranger=stranger, file=file, place=place)
 
