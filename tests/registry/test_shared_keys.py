@@ -15,8 +15,9 @@ from support.world import random_file
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.publications.own import Seen, list_own, renew_own
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.own_catalog import own_bundle
-from samara.registry.trust.publishers import init_publisher, load_publisher
+from samara.registry.trust.publishers import load_publisher
 from samara.schemas.events import Event, Note, Warned
 from samara.schemas.metadata_bundle import MetadataBundle
 
