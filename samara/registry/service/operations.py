@@ -79,6 +79,7 @@ def gauges(service: Service) -> Iterator[Gauge]:
     yield from _database(service)
     yield from _swarms(service)
     yield from _kept(service)
+    yield from _followed(service)
     yield from _audit(service)
     try:
         yield Gauge(
@@ -151,6 +152,22 @@ def _kept(service: Service) -> Iterator[Gauge]:
             name="samara_mirror_fetched_bytes", about="Bytes fetched since the start, by source", value=count,
             labels=(("source", source),),
         )  # fmt: skip
+
+
+def _followed(service: Service) -> Iterator[Gauge]:
+    for one in () if service.follower is None else service.follower.status():
+        for name, about, value in (
+            ("last_ok_timestamp_seconds", "When all of a followed registry had been asked for last", one.last_ok),
+            ("failures", "How often in a row that failed", one.failures),
+            ("publishers", "Publishers that a followed registry lists", one.publishers),
+            ("refused", "Publishers of it that couldn't be taken in", one.failed),
+            ("behind", "Publishers of it with older catalogs than here", one.behind),
+            ("releases", "Releases taken over from it since the start", one.releases),
+        ):
+            if value is not None:
+                yield Gauge(
+                    name=f"samara_follow_{name}", about=about, value=value, labels=(("registry", one.origin),)
+                )  # fmt: skip
 
 
 def _audit(service: Service) -> Iterator[Gauge]:

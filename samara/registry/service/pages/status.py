@@ -18,6 +18,7 @@ def answer(pages: Pages, request: Request) -> Response:
         held=service.listings.overview(),
         totals=service.tracker.totals(),
         kept=service.keeper.status() if service.keeper is not None else None,
+        followed=service.follower.status() if service.follower is not None else (),
         barred={kind.value: count for kind, count in service.barred.counts().items()},
         audit=read_last_audit(service.home),
     )
