@@ -6,7 +6,8 @@ Queries of `samara.registry.index` on rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import sqlalchemy as sa
@@ -23,6 +24,16 @@ from samara.schemas.errors import StoreError
 from samara.schemas.manifest import Release, ReleaseFile
 
 _AT_ONCE = 500  # values in one question: SQLite takes a limited number
+_BLOCKS_AT_ONCE = 50_000  # written together: some ten megabytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A release to be recorded, checked; `torrents`: b3 text of a blob → canonical .torrent bytes."""
+
+    release: Release
+    envelope: Envelope
+    torrents: Mapping[str, bytes]
 
 
 def add(
@@ -45,32 +56,84 @@ def add(
             f"another release of {release.model} was published as version {release.version} at the same time",
             next_step="run it again",
         )
-    row = ReleaseRow(
-        model_id=_model_id(session, release, now=now),
-        tag=release.tag,
-        version=release.version,
-        manifest_digest=digest,
-        payload=envelope.payload,
-        signatures=_signatures_text(envelope.signatures),
-        created=release.created,
-        added_at=now,
-    )
-    session.add(row)
-    session.flush()
-    blobs = index_blobs.blobs_of_files(session, release.files)
-    held = _torrent_ids(session, blobs, release.files, torrents)
-    session.connection().execute(
+    _add_new(session, [Recorded(release, envelope, torrents)], now=now)
+
+
+def add_all(session: Session, releases: Iterable[Recorded], *, now: float) -> None:
+    """The same for many, asked for and written many at a time: one publication may have thousands."""
+    for group in _groups(releases):
+        digests = [b3_raw(one.release.digest) for one in group]
+        known: set[bytes] = set()
+        for start in range(0, len(digests), _AT_ONCE):
+            asked = ReleaseRow.manifest_digest.in_(digests[start : start + _AT_ONCE])
+            known.update(map(bytes_of, session.scalars(select(ReleaseRow.manifest_digest).where(asked))))
+        _add_new(session, [one for one, raw in zip(group, digests, strict=True) if raw not in known], now=now)
+        for one, raw in zip(group, digests, strict=True):
+            if raw in known:
+                add(session, one.release, one.envelope, one.torrents, now=now, must_be_newest=False)
+
+
+def _groups(releases: Iterable[Recorded]) -> Iterator[list[Recorded]]:
+    """Some releases at a time, none twice: of no more blocks than fit in memory twice, and with one torrent a blob."""
+    group: dict[str, Recorded] = {}
+    torrents: dict[str, bytes] = {}
+    blocks = 0
+    for one in releases:
+        blocks += sum(len(file.blocks) for file in one.release.files)
+        is_other = any(torrents.get(b3, data) != data for b3, data in one.torrents.items())
+        if group and (blocks > _BLOCKS_AT_ONCE or is_other or one.release.digest in group):
+            yield list(group.values())
+            group, torrents, blocks = {}, {}, sum(len(file.blocks) for file in one.release.files)
+        group[one.release.digest] = one
+        torrents |= one.torrents
+    if group:
+        yield list(group.values())
+
+
+def _add_new(session: Session, releases: Sequence[Recorded], *, now: float) -> None:
+    """Releases that aren't here."""
+    if not releases:
+        return
+    models = _model_ids(session, [one.release for one in releases], now=now)
+    rows = [
+        {
+            "model_id": models[one.release.identity, one.release.model],
+            "tag": one.release.tag,
+            "version": one.release.version,
+            "manifest_digest": b3_raw(one.release.digest),
+            "payload": one.envelope.payload,
+            "signatures": _signatures_text(one.envelope.signatures),
+            "created": one.release.created,
+            "added_at": now,
+        }
+        for one in releases
+    ]
+    connection = session.connection()
+    connection.execute(sa.insert(cast(sa.Table, ReleaseRow.__table__)), rows)
+    numbers: dict[str, int] = {}
+    digests = [b3_raw(one.release.digest) for one in releases]
+    for start in range(0, len(digests), _AT_ONCE):
+        asked = ReleaseRow.manifest_digest.in_(digests[start : start + _AT_ONCE])
+        found = connection.execute(select(ReleaseRow.manifest_digest, ReleaseRow.id).where(asked))
+        numbers |= {digest_of(digest): int(number) for digest, number in found}
+    files = [file for one in releases for file in one.release.files]
+    blobs = index_blobs.blobs_of_files(session, files)
+    torrents = {b3: data for one in releases for b3, data in one.torrents.items()}
+    named = [file for one in releases for file in one.release.files if file.b3 in one.torrents]
+    held = _torrent_ids(session, blobs, named, torrents)
+    connection.execute(
         sa.insert(cast(sa.Table, FileRow.__table__)),
         [
             {
-                "release_id": row.id,
+                "release_id": numbers[one.release.digest],
                 "blob_id": blobs[file.b3],
                 "ordinal": ordinal,
                 "path": file.path,
                 "role": file.role,
-                "torrent_id": held.get(file.b3) if file.torrent is not None else None,
+                "torrent_id": held.get(file.b3) if file.torrent is not None and file.b3 in one.torrents else None,
             }
-            for ordinal, file in enumerate(release.files)
+            for one in releases
+            for ordinal, file in enumerate(one.release.files)
         ],
     )
 
@@ -147,20 +210,35 @@ def _refresh(
             file_row.torrent_id = held.get(file.b3, file_row.torrent_id)
 
 
-def _model_id(session: Session, release: Release, *, now: float) -> int:
-    publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == release.identity))
-    if publisher is None:
-        publisher = PublisherRow(identity=release.identity, name=release.publisher_name, first_seen=now)
-        session.add(publisher)
+def _model_ids(session: Session, releases: Sequence[Release], *, now: float) -> dict[tuple[str, str], int]:
+    """(identity, model) → number of the model; made where there is none, as is its publisher."""
+    found: dict[tuple[str, str], int] = {}
+    names = {release.identity: release.publisher_name for release in reversed(releases)}
+    for identity, name in names.items():
+        publisher = session.scalar(select(PublisherRow).where(PublisherRow.identity == identity))
+        if publisher is None:
+            publisher = PublisherRow(identity=identity, name=name, first_seen=now)
+            session.add(publisher)
         session.flush()
-    model = session.scalar(
-        select(ModelRow).where(ModelRow.publisher_id == publisher.id, ModelRow.name == release.model)
-    )
-    if model is None:
-        model = ModelRow(publisher_id=publisher.id, name=release.model)
-        session.add(model)
-        session.flush()
-    return model.id
+        models = list(dict.fromkeys(release.model for release in releases if release.identity == identity))
+        known = _models_of(session, publisher.id, models)
+        new = [model for model in models if model not in known]
+        if new:
+            rows = [{"publisher_id": publisher.id, "name": model} for model in new]
+            session.connection().execute(sa.insert(cast(sa.Table, ModelRow.__table__)), rows)
+            known |= _models_of(session, publisher.id, new)
+        found |= {(identity, model): number for model, number in known.items()}
+    return found
+
+
+def _models_of(session: Session, publisher_id: int, names: Sequence[str]) -> dict[str, int]:
+    """The numbers of a publisher's models with these names."""
+    found: dict[str, int] = {}
+    for start in range(0, len(names), _AT_ONCE):
+        asked = (ModelRow.publisher_id == publisher_id, ModelRow.name.in_(names[start : start + _AT_ONCE]))
+        rows = session.connection().execute(select(ModelRow.name, ModelRow.id).where(*asked))
+        found |= {text_of(name): int(number) for name, number in rows}
+    return found
 
 
 def _torrent_ids(

@@ -219,9 +219,7 @@ def _commit(
         if proven:
             publisher.name = proven[-1].release.publisher_name
         counted = release_size(session, publisher.id)
-        for one in proven:
-            torrents = {blob: torrent.canonical for blob, torrent in one.torrents.items()}
-            index_releases.add(session, one.release, one.envelope, torrents, now=moment, must_be_newest=False)
+        index_releases.add_all(session, map(_recorded, proven), now=moment)
         session.flush()
         count, size = release_size(session, publisher.id)
         if count > counted[0] and (count > rules.releases or size > rules.stored_bytes):
@@ -247,6 +245,11 @@ def _commit(
         missing=synced.missing,
         warnings=(*warnings, *_told(synced.barred)),
     )
+
+
+def _recorded(proven: ProvenRelease) -> index_releases.Recorded:
+    torrents = {blob: torrent.canonical for blob, torrent in proven.torrents.items()}
+    return index_releases.Recorded(proven.release, proven.envelope, torrents)
 
 
 def _list_the_rest(
