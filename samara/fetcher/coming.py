@@ -8,17 +8,18 @@ been proven: who gets to the end has what was asked for, even if the manifest th
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 
 from samara.fetcher.transfer import blocks_touching
 from samara.registry.durable import io_error
-from samara.schemas.errors import NetworkError, SamaraError
+from samara.schemas.errors import NetworkError, NotFoundError, SamaraError
 from samara.schemas.manifest import Block
 
 AHEAD = 1 << 20  # bytes that are hurried for a reader who follows the file
@@ -199,10 +200,14 @@ class Coming:
 
 
 class Reader:
-    """One reader of a blob on its way (`samara.registry.service.ports.Arriving`)."""
+    """One reader of a blob on its way (`samara.registry.service.ports.Arriving`).
 
-    def __init__(self, coming: Coming) -> None:
+    `for_registry`: another registry reads it. That nobody has it means there that it isn't here: not to be asked again.
+    """
+
+    def __init__(self, coming: Coming, *, for_registry: bool = False) -> None:
         self._coming = coming
+        self._for_registry = for_registry
         self._closed = False
         self._lock = threading.Lock()
         coming.join(for_reader=True)
@@ -223,11 +228,13 @@ class Reader:
 
     def wait(self, beyond: int, timeout: float) -> int:
         """How many bytes from the start are proven, once these are more than `beyond`."""
-        return self._coming.wait(beyond, timeout)
+        with absent_for(registry=self._for_registry):
+            return self._coming.wait(beyond, timeout)
 
     def wait_range(self, start: int, end: int, timeout: float) -> bool:
         """Whether all these bytes are proven."""
-        return self._coming.wait_range(start, end, timeout)
+        with absent_for(registry=self._for_registry):
+            return self._coming.wait_range(start, end, timeout)
 
     def close(self) -> None:
         """It reads no more."""
@@ -236,3 +243,14 @@ class Reader:
                 return
             self._closed = True
         self._coming.leave()
+
+
+@contextlib.contextmanager
+def absent_for(*, registry: bool) -> Iterator[None]:
+    """What nobody has isn't here, as far as another registry is concerned."""
+    try:
+        yield
+    except NetworkError as error:
+        if registry:
+            raise NotFoundError(error.what, next_step=error.next_step) from None
+        raise

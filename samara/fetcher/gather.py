@@ -48,6 +48,12 @@ SMALLEST = 64 << 10  # bytes: files below that are quicker fetched than searched
 SAMPLES = 4  # blocks looked at before a file is taken for a half download of the same bytes
 
 OpenIndex = Callable[[], "Index | None"]
+MayUse = Callable[[str | None, Path], bool]
+
+
+def anything(_b3: str | None, _path: Path) -> bool:
+    """Every file here may be copied from: what is gathered is for this machine's own."""
+    return True
 
 
 def gather(
@@ -58,12 +64,14 @@ def gather(
     *,
     index: OpenIndex,
     adopt: Sequence[Path] = (),
+    may_use: MayUse = anything,
     on_event: OnEvent,
 ) -> None:
     """Copy every block of `file` that lies anywhere here into `partial`, and record what is proven.
 
-    Only for whoever holds the partial's lock. `adopt`: files and folders of others, which are only read. Raises
-    DiskFullError or StoreError; what was copied until then is kept.
+    Only for whoever holds the partial's lock. `adopt`: files and folders of others, which are only read. `may_use`:
+    whether blocks may be taken from a file of the index, or another transfer (of the blob b3), at a path: whoever gives
+    what is gathered to strangers says so. Raises DiskFullError or StoreError; what was copied until then is kept.
     """
     if (
         partial.load(pieces=file.piece_count, blocks=len(file.blocks)) is not None
@@ -71,7 +79,7 @@ def gather(
         and not partial.has_news()
     ):
         return
-    _bring(home, partial, file, torrent, index, adopt, on_event)
+    _bring(home, partial, file, torrent, index, adopt, may_use, on_event)
     partial.forget_news()
 
 
@@ -82,6 +90,7 @@ def _bring(
     torrent: ParsedTorrent,
     index: OpenIndex,
     adopt: Sequence[Path],
+    may_use: MayUse,
     on_event: OnEvent,
 ) -> None:
     found = recover(partial, torrent.hashes, len(file.blocks))
@@ -93,7 +102,7 @@ def _bring(
     holding = {number for piece in found.pieces for number in piece_map.blocks_touching(piece)}
     adopted = list(files_in(adopt, home))
     same: list[Path] = []
-    places = _places(_where_known(home, file, missing, index, adopted, same, on_event))
+    places = _places(_where_known(home, file, missing, index, adopted, same, may_use, on_event))
     with contextlib.ExitStack() as stack:
         copies = _Copies(partial, file, holding, stack, on_event)
         copies.copy(missing, places)
@@ -190,13 +199,14 @@ def _where_known(
     index: OpenIndex,
     adopted: Sequence[Path],
     same: list[Path],
+    may_use: MayUse,
     on_event: OnEvent,
 ) -> Iterator[dict[bytes, list[Place]]]:
     """Places that need no reading: of the index, of other transfers, and of half downloads, which go to `same`."""
     opened = index()
     if opened is not None:
-        yield candidates_in_index(opened, missing)
-        yield from _in_partials(home, file, opened)
+        yield _allowed(candidates_in_index(opened, missing), may_use)
+        yield from _in_partials(home, file, opened, may_use)
     for path in adopted:
         with _warning(path, on_event):
             found = _same_file(path, missing)
@@ -223,11 +233,19 @@ def _warning(path: Path, on_event: OnEvent) -> Iterator[None]:
         on_event(Warned(message=f"can't look for blocks in {path}: {error}"))
 
 
-def _in_partials(home: Home, file: ReleaseFile, index: Index) -> Iterator[dict[bytes, list[Place]]]:
+def _allowed(found: dict[bytes, list[Place]], may_use: MayUse) -> dict[bytes, list[Place]]:
+    paths = {place.path for places in found.values() for place in places}
+    good = {path for path in paths if may_use(None, path)}
+    return {digest: [place for place in places if place.path in good] for digest, places in found.items()}
+
+
+def _in_partials(
+    home: Home, file: ReleaseFile, index: Index, may_use: MayUse
+) -> Iterator[dict[bytes, list[Place]]]:  # fmt: skip
     """Blocks of other blobs' transfers: what is not there yet, or not right, fails its check."""
     for blob in index.partials():
         data = Partial(home, b3_hex(blob)).data
-        if blob != file.b3 and data.is_file():
+        if blob != file.b3 and data.is_file() and may_use(blob, data):
             yield candidates_at_same_offset(data, index.blocks(blob))
 
 

@@ -32,6 +32,7 @@ from samara.fetcher.partial import Partial, sweep_removed
 from samara.fetcher.recheck import recheck
 from samara.fetcher.transfer import Transfer
 from samara.registry.durable import make_folder, write_durably
+from samara.registry.giving import Giving
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.registries import blob_mirror
@@ -106,6 +107,7 @@ class Intake:
         options: PullOptions,
         keeping: Keeping,
         descriptions: Descriptions,
+        giving: Giving,
         *,
         peers_of: PeersOf = nobody,
         origin: str | None = None,
@@ -122,6 +124,7 @@ class Intake:
         self._options = options
         self._keeping = keeping
         self._descriptions = descriptions
+        self._giving = giving
         self._origin = None if origin is None else origin.rstrip("/") + "/"
         self._limits = limits or Limits()
         self._on_ended = on_ended
@@ -297,22 +300,24 @@ class Intake:
             file = described.file
         if self._is_here(coming) or self._was_inline(coming, file):
             return
+        partial = Partial(self._home, file.b3_hex, "" if described.torrent is None else described.torrent.v2)
         was_ours = self._keeping.is_ours(coming.b3)
+        if not was_ours and partial.data.exists() and not self._giving.may_give(coming.b3, [partial.data]):
+            raise _private(coming.b3)  # somebody here pulls it, for himself
         self._keeping.admit(coming.b3, file.size, for_reader=coming.for_reader)
         try:
-            partial = Partial(self._home, file.b3_hex, "" if described.torrent is None else described.torrent.v2)
             with partial.locked(on_wait=lambda: None, give_up=lambda: self._need_not_wait(coming)) as ours:
                 if self._stopping.is_set():
                     raise _stopped()
+                if not was_ours and self._came_meanwhile(coming):
+                    self._keeping.disown(coming.b3)  # and then it is to be seen whether it may be given
                 if self._is_here(coming):
                     if ours:
                         self._arrivals.end_partial(file)
-                    if not was_ours:
-                        self._keeping.disown(coming.b3)
                     return
                 if not ours:
                     raise StoreError(f"{coming.b3} was let go of by who fetched it", next_step="try again")
-                if self._was_in_store(coming, file, partial):
+                if self._was_in_store(coming, file, partial, was_ours=was_ours):
                     return
                 self._transfer(job, described, partial)
         except (IntegrityError, NetworkError):
@@ -325,11 +330,17 @@ class Intake:
         blob = None if self._stopping.is_set() else self._index.blob(coming.b3)
         return self._stopping.is_set() or (blob is not None and whole_copy(blob) is not None)
 
+    def _came_meanwhile(self, coming: Coming) -> bool:
+        blob = self._index.blob(coming.b3)
+        return blob is not None and whole_copy(blob) is not None
+
     def _is_here(self, coming: Coming) -> bool:
         blob = self._index.blob(coming.b3)
         place = None if blob is None else whole_copy(blob)
         if place is None:
             return False
+        if not self._giving.may_give(coming.b3, [place.path]):
+            raise _private(coming.b3)
         if not coming.is_of(place.stamp.size):
             raise NotFoundError(
                 f"no {coming.b3} is that long", expected=coming.size, actual=place.stamp.size,
@@ -348,11 +359,15 @@ class Intake:
         coming.arrived(path)
         return True
 
-    def _was_in_store(self, coming: Coming, file: ReleaseFile, partial: Partial) -> bool:
+    def _was_in_store(self, coming: Coming, file: ReleaseFile, partial: Partial, *, was_ours: bool) -> bool:
         """A file in the store that the index doesn't vouch for: killed between rename and record, or damaged."""
         path = self._home.blob(file.b3_hex)
         if not path.is_file():
             return False
+        if not was_ours:
+            self._keeping.disown(coming.b3)
+        if not self._giving.may_give(coming.b3, [path]):
+            raise _private(coming.b3)
         if recheck(path, file).ok:
             seal(path)
             self._arrivals.record(file, path)
@@ -367,7 +382,7 @@ class Intake:
     def _transfer(self, job: _Job, described: Described, partial: Partial) -> None:
         coming, file, torrent = job.coming, described.file, described.torrent
         assert torrent is not None
-        gather(self._home, partial, file, torrent, index=lambda: self._index, on_event=_quiet)
+        gather(self._home, partial, file, torrent, index=lambda: self._index, may_use=self._may_use, on_event=_quiet)
         self._index.start_partial(file.b3, described.manifest, now=time.time())
         setup = self._loop.ready()
         mirrors = self._mirrors_of(file, job.hops)
@@ -402,6 +417,12 @@ class Intake:
         self._arrivals.end_partial(file)
         self._give(file.b3)
 
+    def _may_use(self, b3: str | None, path: Path) -> bool:
+        """Whether blocks may be taken from a file here: what is made of them is given to strangers."""
+        place = None if b3 is not None else self._index.location_at(path)
+        named = b3 if place is None else place[0]
+        return named is not None and self._giving.may_give(named, [path])
+
     def _mirrors_of(self, file: ReleaseFile, hops: Hops) -> tuple[str, ...]:
         """Those that its publisher named, and registries that are followed; never this one."""
         if not self._options.mirrors:
@@ -413,6 +434,11 @@ class Intake:
 
 def _stopped() -> StoreError:
     return StoreError("fetching was stopped", next_step="try again when the registry runs again")
+
+
+def _private(b3: str) -> NotFoundError:
+    """As if nobody had it: that it lies here is nobody's business."""
+    return NotFoundError(f"{b3} isn't on this registry's disk", next_step="pull it: its swarm may have it")
 
 
 def _quiet(_event: Event) -> None:

@@ -3,7 +3,7 @@
     admit(b3, size)   room for a blob about to be fetched: within the quota, and with the reserve left on the disk
     done(b3)          its fetch has ended, one way or the other
     touch(b3)         somebody was given it
-    tidy()            forget what is gone, evict what is too much
+    tidy()            forget what is gone, evict what is barred or too much
 
 Only what its own file (`kept`) names is counted and evicted: what the operator pulled, and what lies in place outside
 the store, isn't touched; nor is what was mirrored first and pulled by the operator later (it has names below models/).
@@ -22,6 +22,7 @@ from pathlib import Path
 from samara.fetcher.keeping_rules import KeptFact, evictions
 from samara.fetcher.kept import Kept, KeptFile
 from samara.fetcher.partial import Partial
+from samara.registry.barred import Barred
 from samara.registry.durable import io_errors
 from samara.registry.home import Home
 from samara.registry.index import Index
@@ -171,6 +172,10 @@ class Keeping:
             for b3 in self._kept:
                 if b3 not in self._coming and self._home.blob(b3_hex(b3)).exists():
                     self._sweep_partial(b3)
+            if barred := self._barred() - self._coming.keys():
+                for fact in self._facts(self._index.listings.listed_blobs()):
+                    if fact.b3 in barred and not fact.is_needed:
+                        self._evict(fact, "it is barred here")
             quota = self._room.quota
             if quota is not None and (over := self._charged() - quota) > 0:
                 facts = self._facts(self._index.listings.listed_blobs())
@@ -178,6 +183,10 @@ class Keeping:
                 going = evictions(facts, over, now=now, keep=self._keep) or evictions(facts, over, now=now)
                 for fact in going or ():
                     self._evict(fact, "the quota is smaller than what is kept")
+
+    def _barred(self) -> frozenset[str]:
+        """What is kept and its operator has barred since."""
+        return Barred(self._index.database).digests() & self._kept.keys() if self._kept else frozenset()
 
     # -- inside --------------------------------------------------------------------------------------------------
 

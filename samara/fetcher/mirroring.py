@@ -18,6 +18,7 @@ from samara.fetcher.coming import Coming, Stage
 from samara.fetcher.intake import Intake
 from samara.fetcher.keeping import Keeping
 from samara.fetcher.keeping_rules import Wanted, targets
+from samara.registry.giving import Giving
 from samara.registry.index import Index
 from samara.registry.listed_blobs import ListedBlob
 from samara.registry.records import Location
@@ -86,6 +87,7 @@ class Mirroring:
         index: Index,
         intake: Intake,
         keeping: Keeping,
+        giving: Giving,
         rules: MirrorRules,
         *,
         clock: Callable[[], float],
@@ -95,6 +97,7 @@ class Mirroring:
         self._index = index
         self._intake = intake
         self._keeping = keeping
+        self._giving = giving
         self._rules = rules
         self._clock = clock
         self._on_event = on_event
@@ -228,7 +231,9 @@ class Mirroring:
             here = {b3: path for b3, path in here.items() if path.exists()}
         missing = [blob for blob in ours if blob.b3 not in here]
         pending = tuple(blob for blob in aim if blob.b3 not in here)
-        self._intake.seed({b3: here[b3] for b3 in self._to_seed(offered, here)})
+        mine = {b3: here[b3] for b3 in self._to_seed(offered, here)}
+        givable = self._giving.givable({b3: (path,) for b3, path in mine.items()})
+        self._intake.seed({b3: path for b3, path in mine.items() if b3 in givable})
         known = {blob.b3 for blob in pending}
         self._failures = {b3: failure for b3, failure in self._failures.items() if b3 in known}
         held, held_bytes = self._keeping.held()

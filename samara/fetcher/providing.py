@@ -20,6 +20,7 @@ from samara.fetcher.keeping import RESERVE, Keeping, Room
 from samara.fetcher.mirroring import Mirroring, MirrorRules
 from samara.fetcher.options import PullOptions
 from samara.fetcher.pull_through import PullThrough
+from samara.registry.giving import Giving
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.publications.accepted import AcceptedCatalogs
@@ -40,7 +41,7 @@ class ProvideOptions:
 
     `pull`: whom to ask and how fast, for all of it together; its swarm options are those of the session that seeds too
     (`listen`, `upload_limit`, …). `quota`: what may be kept (None: what the disk has); `reserve`: what is left free on
-    the disk. `origin`: this registry's own address, never asked as a mirror.
+    the disk. `origin`: this registry's own address, never asked as a mirror. `serves_all`: see `Giving`.
     """
 
     pull: PullOptions = field(default_factory=_pull_options)
@@ -49,6 +50,7 @@ class ProvideOptions:
     quota: int | None = None
     reserve: int = RESERVE
     origin: str | None = None
+    serves_all: bool = False
     limits: Limits = field(default_factory=Limits)
     rules: MirrorRules = field(default_factory=MirrorRules)
 
@@ -71,6 +73,7 @@ class Providing:
         the service keeps at hand too.
         """
         descriptions = Descriptions(index, catalogs or AcceptedCatalogs(index.listings))
+        giving = Giving(home, index.listings, serves_all=options.serves_all)
         self._keeping = Keeping(
             home,
             index,
@@ -85,6 +88,7 @@ class Providing:
             options.pull,
             self._keeping,
             descriptions,
+            giving,
             peers_of=peers_of,
             origin=options.origin,
             limits=options.limits,
@@ -95,6 +99,7 @@ class Providing:
             index,
             self._intake,
             self._keeping,
+            giving,
             replace(options.rules, mirror=options.mirror),
             clock=clock,
             on_event=on_event,

@@ -5,7 +5,7 @@ Decides who may be brought at all; the fetch is `samara.fetcher.intake`'s, what 
 
 from __future__ import annotations
 
-from samara.fetcher.coming import Reader
+from samara.fetcher.coming import Reader, absent_for
 from samara.fetcher.descriptions import Descriptions
 from samara.fetcher.intake import Intake
 from samara.fetcher.keeping import Keeping
@@ -31,6 +31,7 @@ class PullThrough:
             size = self._descriptions.of(b3).file.size
         elif not self._index.listings.manifests_of(b3):
             raise NotFoundError(f"{b3} is in no release that is listed here")
-        coming = self._intake.bring(b3, size, for_reader=True, hops=hops)
+        with absent_for(registry=bool(hops.via)):
+            coming = self._intake.bring(b3, size, for_reader=True, hops=hops)
         self._keeping.touch(b3)
-        return Reader(coming)
+        return Reader(coming, for_registry=bool(hops.via))

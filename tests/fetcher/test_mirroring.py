@@ -273,8 +273,9 @@ def test_a_damaged_record_of_what_is_kept_evicts_nothing(tmp_path: Path) -> None
             registry.until(lambda status: status.here == 2 and not status.coming)
         (home.root / NAME).write_bytes(b'{"format": "samara-kept-1", "blobs": {"zz": 1')
         with provided(home, index, mirroring(pull, quota=1)) as registry:
-            status = registry.until(lambda status: status.seeding == 2)
+            status = registry.until(lambda status: status.here == 2)
             assert (status.held, status.evicted) == (0, 0)
+            assert status.seeding == 0, "nothing says any more that these are here for others"
             assert any("damaged" in str(event) for event in registry.events)
         assert is_here(home, first)
         assert is_here(home, second)

@@ -61,7 +61,7 @@ def node(folder: Path, port: int, options: ProvideOptions, *published: Shelf) ->
         service = Service(
             home=home,
             index=index,
-            settings=Settings(origin=url, rates=Rates(reads=0, announces=0)),
+            settings=Settings(origin=url, rates=Rates(reads=0, announces=0), serves_all=True),
             tracker=tracker,
             bringer=fetching.providing.bringer,
             keeper=fetching.providing.keeper,
