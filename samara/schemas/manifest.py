@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from stringprep import in_table_a1
 from typing import Annotated, Final, Literal, Self
 
@@ -244,6 +244,12 @@ class Block:
         return self.offset + self.size
 
 
+# what its __init__ does, in a third of the time (it is a frozen class's): a manifest may have 16,384
+_put_index, _put_offset, _put_size, _put_digest = (
+    Block.__dict__[name].__set__ for name in ("index", "offset", "size", "digest")
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseFile:
     """One file of a release with everything needed to get it and prove it."""
@@ -320,12 +326,17 @@ class Release:
 
 def blocks_of(entries: Iterator[tuple[int, bytes]] | list[tuple[int, bytes]]) -> tuple[Block, ...]:
     """(size, digest) in file order → blocks with their offsets."""
-    pairs = list(entries)
-    offsets = accumulate((size for size, _ in pairs), initial=0)
-    return tuple(
-        Block(index=i, offset=at, size=size, digest=digest)
-        for i, ((size, digest), at) in enumerate(zip(pairs, offsets, strict=False))
-    )
+    blocks: list[Block] = []
+    offset = 0
+    for index, (size, digest) in enumerate(entries):
+        block = object.__new__(Block)
+        _put_index(block, index)
+        _put_offset(block, offset)
+        _put_size(block, size)
+        _put_digest(block, digest)
+        blocks.append(block)
+        offset += size
+    return tuple(blocks)
 
 
 def parse_manifest(payload: bytes) -> Release:
