@@ -58,7 +58,7 @@ def test_a_stranger_who_lists_its_blocks_in_another_file_gets_none_of_them(tmp_p
         shared = {block.digest for block in stranger.only.blocks} & {block.digest for block in private.only.blocks}
         assert len(shared) == 3
         list_shelf(index, stranger)
-        with provided(home, index, mirroring(asking(peer_to_peer=False, give_up_after=1.0))) as registry:
+        with provided(home, index, mirroring(asking(("127.0.0.1", 9), give_up_after=2.0))) as registry:
             arriving = registry.bring(stranger.only.b3)
             with pytest.raises(NetworkError):
                 assert arriving.wait(0, WAIT) == 0, "blocks of the operator's own file"
