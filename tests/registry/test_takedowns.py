@@ -16,17 +16,23 @@ from support.world import random_file
 
 from samara.cli.common import screen
 from samara.cli.main import run
+from samara.registry.barred import parse_subject
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.publications.accept import Rules, accept
+from samara.registry.publications.claims import ClaimRules
 from samara.registry.publications.own import list_own
+from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.service.app import create_app
 from samara.registry.service.logs import Answered
 from samara.registry.service.server import RunningServer
 from samara.registry.service.service import Service
 from samara.registry.service.settings import Rates, Settings
+from samara.registry.takedowns import Takedowns
 from samara.registry.tracker import Tracker, Upkeep
 from samara.schemas.manifest import Release
 from samara.schemas.publication import MEDIA_TYPE, pack_publication
+from samara.seeder.publish import Description
 
 SETTINGS = Settings(origin=ORIGIN, rates=Rates(reads=0, publishes=0, announces=0), contact="abuse@models.example")
 PAGE = {"Accept": "text/html"}
@@ -260,6 +266,26 @@ def test_a_removed_listing_comes_back_with_the_next_publication_alone(running: R
     assert acts == [("remove", None), ("remove", "asked to")]
 
 
+def test_a_publisher_that_is_barred_while_its_publication_is_judged_gets_nothing_in(tmp_path: Path) -> None:
+    """While mirrors are looked up nobody's turn is held: there the operator comes in between."""
+    who = author(tmp_path / "who", "who")
+    mirrored = Description(license="CC0-1.0", mirrors=("https://mirror.example/",))
+    who.publish("x:v1", [random_file(tmp_path / "x.bin", 100_000, seed=4)], mirrored)
+    with Index.open(Home(tmp_path / "registry")) as index:
+        acts = []
+
+        def resolve(_host: str, _port: int) -> list[str]:
+            acts.append(Takedowns(index.database).bar(parse_subject(who.identity), "spam", now=1.0))
+            return ["93.184.216.34"]
+
+        rules = Rules(claims=ClaimRules(origin=ORIGIN), resolve=resolve)
+        with pytest.raises(PublicationRefusedError) as refused:
+            accept(index, who.publication(), rules, now=datetime.now(UTC))
+        assert refused.value.reason is Reason.BARRED
+        assert len(acts) == 1
+        assert (index.listings.count(), index.listings.owners_count(), index.manifests()) == (0, 0, ())
+
+
 @pytest.mark.parametrize("running", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(
     ("arguments", "code"),
@@ -290,9 +316,6 @@ def test_what_cant_be_meant_changes_nothing(
 
 
 def test_this_machines_own_publisher_gets_no_barred_name_and_is_listed_all_the_same(tmp_path: Path) -> None:
-    from samara.registry.barred import parse_subject
-    from samara.registry.takedowns import Takedowns
-
     own = author(tmp_path, "acme")
     own.publish("x:v1", [random_file(tmp_path / "x.bin", 100_000, seed=4)])
     with Index.open(own.home) as index:
