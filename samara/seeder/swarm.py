@@ -31,7 +31,7 @@ from samara.seeder.swarm_alerts import source_bytes, torrent_of, translate
 from samara.seeder.swarm_dht import Dht, listen_for, resolve_nodes
 from samara.seeder.swarm_events import EventsLost, SourceBytes, SwarmEvent, TorrentStatus
 from samara.seeder.swarm_filter import block, cap_local_peers_too, keep_within, unblock
-from samara.seeder.swarm_listening import Listening
+from samara.seeder.swarm_listening import ListenOutcome
 from samara.seeder.swarm_options import SwarmOptions
 from samara.seeder.swarm_settings import alerts_of, blob_parameters, session_parameters, small_parameters
 from samara.seeder.swarm_small import SmallFetches, Wanted
@@ -356,7 +356,7 @@ class Swarm:
     def wait_listening(self, timeout: float) -> tuple[str, ...]:
         """The endpoints listened on. Raises NetworkError when there is none, or one whose port was chosen can't be."""
         deadline = time.monotonic() + timeout
-        listening = Listening(self._chosen)
+        listening = ListenOutcome(self._chosen)
         while time.monotonic() < deadline and not listening.is_settled:
             for happened in self.poll(0.2):
                 listening.hear(happened)

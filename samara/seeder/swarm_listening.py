@@ -10,7 +10,7 @@ from samara.schemas.errors import NetworkError
 from samara.seeder.swarm_events import ListenFailed, ListeningOn, SwarmEvent
 
 
-class Listening:
+class ListenOutcome:
     """`chosen`: endpoints whose ports somebody asked for; each must work. Of the others one is enough."""
 
     def __init__(self, chosen: Iterable[str]) -> None:

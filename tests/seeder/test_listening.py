@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -14,7 +15,8 @@ from samara.schemas.errors import NetworkError, UsageError
 from samara.schemas.events import Event, Listening, Warned
 from samara.seeder.seed import _Seeder
 from samara.seeder.swarm import Swarm
-from samara.seeder.swarm_events import ListenFailed, ListeningOn, SwarmEvent
+from samara.seeder.swarm_events import ListenFailed, ListeningOn
+from samara.seeder.swarm_listening import ListenOutcome
 from samara.seeder.swarm_options import SwarmOptions
 
 
@@ -39,25 +41,35 @@ def test_all_addresses_with_one_port() -> None:
         assert f"127.0.0.1:{port}" in swarm.wait_listening(30)
 
 
-class Scripted(Swarm):
-    """Says what it is told, one event at each look."""
-
-    def __init__(self, listen: tuple[str, ...], *events: SwarmEvent) -> None:
-        self._chosen = frozenset(text for text in listen if parse_endpoint(text)[1] != 0)
-        self._events = list(events)
-
-    def poll(self, timeout: float) -> tuple[SwarmEvent, ...]:
-        return (self._events.pop(0),) if self._events else ()
+def heard(chosen: tuple[str, ...], *events: ListeningOn | ListenFailed) -> ListenOutcome:
+    outcome = ListenOutcome(chosen)
+    for happened in events:
+        outcome.hear(happened)
+    return outcome
 
 
 def test_a_second_address_that_fails_later_is_an_error() -> None:
-    swarm = Scripted(
-        ("127.0.0.1:1001", "127.0.0.2:1002"),
-        ListeningOn(endpoint="127.0.0.1:1001"),
-        ListenFailed(endpoint="127.0.0.2:1002", message="taken"),
-    )
-    with pytest.raises(NetworkError, match=r"127\.0\.0\.2:1002"):
-        swarm.wait_listening(5)
+    one, two = ListeningOn(endpoint="127.0.0.1:1001"), ListenFailed(endpoint="127.0.0.2:1002", message="taken")
+    chosen = ("127.0.0.1:1001", "127.0.0.2:1002")
+    first = heard(chosen, one)
+    first.require_no_failure()
+    assert not first.is_settled
+    no_ipv6 = ListenFailed(endpoint="[::]:0", message="no such family")
+    for both in (heard(chosen, one, two), heard(chosen, two, one), heard(chosen, one, two, no_ipv6)):
+        with pytest.raises(NetworkError, match=r"127\.0\.0\.2:1002"):
+            both.require_no_failure()
+
+
+def test_of_ports_that_the_system_chooses_one_is_enough() -> None:
+    no_ipv6 = ListenFailed(endpoint="[::]:0", message="no such family")
+    alone = heard((), no_ipv6)
+    assert not alone.is_settled
+    with pytest.raises(NetworkError, match=r"\[::\]:0"):
+        alone.require_no_failure()
+    both = heard((), no_ipv6, ListeningOn(endpoint="0.0.0.0:41001"))
+    both.require_no_failure()
+    assert both.is_settled
+    assert both.endpoints() == ("0.0.0.0:41001",)
 
 
 def test_an_address_nothing_is_heard_of_is_an_error() -> None:
@@ -70,7 +82,7 @@ def test_seeding_tells_of_addresses_that_come_and_fail_later(tmp_path: Path) -> 
     home.prepare()
     told: list[Event] = []
     with Index.open(home) as index:
-        seeder = _Seeder(index, Scripted(()), None, told.append)
+        seeder = _Seeder(index, cast(Swarm, None), None, told.append)
         seeder._handle(ListeningOn(endpoint="192.0.2.1:6901"))
         seeder._handle(ListenFailed(endpoint="192.0.2.2:6901", message="gone"))
     assert told[0] == Listening(endpoint="192.0.2.1:6901")
