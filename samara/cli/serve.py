@@ -292,6 +292,7 @@ def _provide(told: dict[str, Any], origin: str, asked: tuple[str, ...]) -> Provi
         quota=None if told["quota"] is None else parse_size(told["quota"]),
         origin=origin,
         limits=fetch_limits_of(told),
+        serves_all=told["serve_all"],
     )
 
 

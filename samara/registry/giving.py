@@ -34,6 +34,7 @@ from samara.schemas.errors import MalformedError, SamaraError
 KEPT_NAME = "kept.json"
 KEPT_FORMAT = "samara-kept-1"
 _MAX_KEPT_BYTES = 64 << 20
+_SAID = 1000  # answers remembered
 _FRESH = 2.0  # seconds for which it is believed who publishes here and who is pinned
 
 
@@ -71,11 +72,26 @@ class Giving:
         self._clock = clock
         self._kept = _KeptBlobs(home.root / KEPT_NAME)
         self._known: tuple[float, frozenset[str], Mapping[str, str]] | None = None
+        self._said: dict[tuple[str, tuple[Path, ...]], float] = {}  # when yes was said
         self._lock = threading.Lock()
 
     def may_give(self, b3: str, places: Iterable[Path]) -> bool:
-        """Whether strangers get a blob (`b3:…`) that lies at `places`. Raises StoreError."""
-        return bool(self.givable({b3: tuple(places)}))
+        """Whether strangers get a blob (`b3:…`) that lies at `places`. Raises StoreError.
+
+        A yes is good for two seconds: web seeds are asked for a file in a thousand parts.
+        """
+        key, now = (b3, tuple(places)), self._clock()
+        with self._lock:
+            said = self._said.get(key)
+        if said is not None and 0 <= now - said < _FRESH:
+            return True
+        if not self.givable(dict([key])):
+            return False
+        with self._lock:
+            while len(self._said) >= _SAID:
+                del self._said[next(iter(self._said))]
+            self._said[key] = now
+        return True
 
     def givable(self, places: Mapping[str, Collection[Path]]) -> frozenset[str]:
         """Of these blobs, by where they lie, those that strangers get. Raises StoreError."""

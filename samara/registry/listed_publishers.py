@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from samara.registry import barred
 from samara.registry.index_columns import bytes_of, text_of
+from samara.registry.publications.lookalikes import skeleton, skeleton_of
 from samara.registry.tables import (
     CatalogRow,
     EquivocationRow,
@@ -130,6 +131,19 @@ def namespace_owner(session: Session, name: str) -> str | None:
         .join(NamespaceRow, NamespaceRow.publisher_id == PublisherRow.id)
         .where(NamespaceRow.name == name)
     )
+
+
+def is_free(session: Session, name: str, identity: str) -> bool:
+    """See `Listings.is_free`."""
+    shape = skeleton(name)
+    if any(skeleton(one) == shape for one in barred.names(session)):
+        return False
+    rows = session.execute(
+        select(NamespaceRow.name, PublisherRow.identity)
+        .join(PublisherRow, NamespaceRow.publisher_id == PublisherRow.id)
+        .where(skeleton_of(NamespaceRow.name) == shape)
+    )
+    return all(text_of(taken) != name and text_of(owner) == identity for taken, owner in rows)
 
 
 def namespace_statement(session: Session, name: str) -> bytes | None:

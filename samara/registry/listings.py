@@ -67,6 +67,11 @@ class Listings:
         with self._database.read() as session:
             return listed_publishers.namespace_owner(session, name)
 
+    def is_free(self, name: str, identity: str) -> bool:
+        """Whether nobody has a name, and a publisher may get it: it isn't barred, and looks like none of another's."""
+        with self._database.read() as session:
+            return listed_publishers.is_free(session, name, identity)
+
     def namespace_statement(self, name: str) -> bytes | None:
         """The claim by which a namespace was taken (DSSE JSON); None for a free one, or by the operator's word."""
         with self._database.read() as session:

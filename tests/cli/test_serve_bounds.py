@@ -50,7 +50,7 @@ def test_every_bound_arrives_where_it_counts() -> None:
     assert (plan.limits.connections, plan.limits.per_address) == (500, 8)
     assert (plan.rules.peers, plan.rules.swarm_peers) == (9, 10)
     assert plan.provide is not None
-    assert plan.provide.limits == Limits(for_readers=11, waiting=0)
+    assert (plan.provide.limits, plan.provide.serves_all) == (Limits(for_readers=11, waiting=0), True)
     assert (plan.settings.contact, plan.settings.serves_all) == ("abuse@a.example", True)
     assert isinstance(plan.settings, Settings)
 

@@ -173,7 +173,8 @@ def test_what_was_mirrored_is_given_whoever_lists_it(world: World) -> None:
     world.list(world.stranger)
     kept = world.home.root / "kept.json"
     blobs = {world.file.b3_hex: {"size": world.file.size, "since": 1, "asked": 0}}
-    giving = Giving(world.home, world.index.listings)
+    clock = [0.0]
+    giving = Giving(world.home, world.index.listings, clock=lambda: clock[-1])
     assert not giving.may_give(world.file.b3, [world.place])
     for damaged in (b"", b"{", b'{"format": "another", "blobs": {}}', canonical_json({"format": "samara-kept-1"})):
         kept.write_bytes(damaged)
@@ -182,6 +183,9 @@ def test_what_was_mirrored_is_given_whoever_lists_it(world: World) -> None:
     assert giving.may_give(world.file.b3, [world.place])
     assert is_given(world.ask())
     kept.unlink()
+    clock.append(1.0)
+    assert giving.may_give(world.file.b3, [world.place]), "a yes is good for a moment"
+    clock.append(2.1)
     assert not giving.may_give(world.file.b3, [world.place])
 
 
@@ -189,11 +193,13 @@ def test_a_withdrawn_release_is_no_reason_any_more(world: World) -> None:
     from samara.registry.trust.own_catalog import retraction, update_catalog
 
     world.list(world.partner)
-    giving = Giving(world.home, world.index.listings)
+    clock = [0.0]
+    giving = Giving(world.home, world.index.listings, clock=lambda: clock[-1])
     assert giving.may_give(world.file.b3, [world.place])
     change = retraction("m", "v1", "wrong")
     keys = world.partner.publisher.online_keys(None)
     update_catalog(world.partner.home, world.partner.publisher, change, signers=keys, now=datetime.now(UTC))
     world.list(world.partner)
     world.list(world.stranger)
+    clock.append(3.0)
     assert not giving.may_give(world.file.b3, [world.place])

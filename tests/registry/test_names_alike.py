@@ -12,6 +12,7 @@ from service_kit import ORIGIN, author
 from sqlalchemy import select
 from support.world import random_file
 
+from samara.registry.barred import parse_subject
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.publications.accept import Rules, accept
@@ -19,6 +20,7 @@ from samara.registry.publications.claims import ClaimRules
 from samara.registry.publications.lookalikes import is_encoded, skeleton, skeleton_of
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.tables import NamespaceRow, PublisherRow
+from samara.registry.takedowns import Takedowns
 
 RULES = Rules(claims=ClaimRules(origin=ORIGIN))
 
@@ -81,3 +83,12 @@ def test_who_claims_a_name_like_anothers_is_told_whose(tmp_path: Path) -> None:
             assert refused.value.reason is Reason.NAME_REFUSED
         assert claim(first, "metallama") == ("meta-llama", "metallama"), "whose name it looks like may have both"
         assert claim(second, "meta-lama") == ("meta-lama",)
+        Takedowns(index.database).bar(parse_subject("reserved"), "for us", now=1.0)
+        free = {
+            name: index.listings.is_free(name, second.identity)
+            for name in ("meta-llama", "meta.llama", "meta-lama", "me.ta.lama", "re.served", "another")
+        }
+        assert free == {
+            "meta-llama": False, "meta.llama": False, "meta-lama": False, "me.ta.lama": True, "re.served": False,
+            "another": True,
+        }  # fmt: skip

@@ -15,13 +15,16 @@ from pathlib import Path
 
 import pytest
 from attack_kit import Site, Told, site
-from service_kit import Author, author
-from support.processes import Outcome, started
+from service_kit import QUICK, Author, author
+from support.pgbouncer import pgbouncer
+from support.processes import Outcome, samara, started
 from support.world import random_file
 
 from samara.registry.home import ENV_DATABASE, Home
 from samara.registry.index import Index
+from samara.registry.trust.making import init_publisher
 from samara.registry.trust.own_catalog import nothing, update_catalog
+from samara.registry.trust.pins import TrustFolder
 from samara.schemas.publication import pack_publication
 
 CROWD = 8
@@ -58,15 +61,18 @@ class Pair:
         return [told[number] for number in range(len(bodies))]
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", pytest.param("pgbouncer", marks=LONG)])
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("pair")
     behind = ("--origin", ORIGIN, "--behind", "127.0.0.1/32")
     with contextlib.ExitStack() as stack:
         homes = [Home(folder / "one")] * 2
-        if request.param == "postgresql":
+        if request.param != "sqlite":
             server = request.getfixturevalue("postgres_server")
-            url = server.url(stack.enter_context(server.database()))
+            name = stack.enter_context(server.database())
+            url = server.url(name)
+            if request.param == "pgbouncer":  # with fewer connections than there are askers
+                url = stack.enter_context(pgbouncer(server, size=4)).url(name)
             homes = [Home(folder / "one", url), Home(folder / "two", url)]
         one, two = (site(home, *behind) for home in homes)
         for place in (one, two):
@@ -188,3 +194,26 @@ def test_push_commands_at_once(tmp_path: Path) -> None:
         ended = [process.end() for process in [stack.enter_context(started(one.home, *told)) for one in crowd]]
         assert Counter(outcome.status for outcome in ended) == {0: 1, 6: CROWD - 1}
         assert all("belongs to another publisher" in outcome.message for outcome in ended if outcome.status)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("pair", ["postgresql", "pgbouncer"], indirect=True)
+def test_publish_search_and_pull_where_connections_are_pooled(pair: Pair, tmp_path: Path) -> None:
+    """A publisher's own registry shares the database: what it publishes is found at the others and pulled from it."""
+    home = Home(tmp_path / "whole", pair.home.database)
+    publisher = init_publisher(
+        home, "whole", passphrase=None, recovery=None, now=datetime.now(UTC), kdf_rounds=QUICK
+    )  # fmt: skip
+    one = Author(home=home, publisher=publisher, folder=tmp_path)
+    one.publish("x:v1", [random_file(tmp_path / "x.bin", 700_000, seed=8)])
+    own = site(home)
+    reader = Home(tmp_path / "reader")
+    TrustFolder(reader.trust).add("whole", one.identity, now=datetime.now(UTC))
+    with own.serving():
+        for place in pair.places:
+            assert place.ask("/v1/search?q=whole").body["total"] == 1
+        told = ("--registry", own.url, "--mirror-only", "--no-discovery", "--give-up-after", "20", "--json")
+        for _ in range(8):  # more often than psycopg waits until it prepares a statement
+            assert pair.places[0].ask("/v1/models/whole/x/releases/v1").status == 200
+        pulled = samara(reader, "pull", "whole/x:v1", *told)
+        assert pulled.status == 0, pulled.stderr

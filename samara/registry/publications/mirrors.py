@@ -5,10 +5,10 @@ This only keeps such releases out: whoever follows a mirror judges each address 
 
 from __future__ import annotations
 
+import queue
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from concurrent.futures import TimeoutError as LateError
 from contextlib import AbstractContextManager, nullcontext
 
 from samara.registry.http.dial import Resolve, system_resolve
@@ -58,24 +58,52 @@ def _looked_up(
     if not _resolving.acquire(timeout=PATIENCE):
         return ("mirrors were not looked up: too many publications at once",)
     warnings: list[str] = []
-    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="mirrors")
+    left = threading.Event()
     try:
-        asked = {pool.submit(resolve, *key): target for key, target in targets.items()}
-        try:
-            for done in as_completed(asked, timeout=SECONDS):
-                target = asked[done]
-                try:
-                    addresses = done.result()
-                except (OSError, UnicodeError, ValueError):
-                    warnings.append(f"mirror {target.host} can't be resolved")
-                    continue
+        deadline = time.monotonic() + SECONDS
+        answers = _asked(targets, resolve, left)
+        for _ in targets:
+            try:
+                target, addresses = answers.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                warnings.append("some mirrors couldn't be resolved in time")
+                break
+            if addresses is None:
+                warnings.append(f"mirror {target.host} can't be resolved")
+            else:
                 _judge(target, addresses, policy)
-        except LateError:
-            warnings.append("some mirrors couldn't be resolved in time")
     finally:
+        left.set()
         _resolving.release()
-        pool.shutdown(wait=False, cancel_futures=True)
     return tuple(sorted(warnings))
+
+
+def _asked(
+    targets: Mapping[tuple[str, int], Target], resolve: Resolve, left: threading.Event
+) -> queue.SimpleQueue[tuple[Target, tuple[str, ...] | None]]:
+    """Where the addresses of each arrive, None for one that has none. `left`: nobody waits for them any more.
+
+    In daemon threads: a process that ends doesn't wait for a DNS that doesn't answer.
+    """
+    wanted: queue.SimpleQueue[tuple[tuple[str, int], Target]] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[tuple[Target, tuple[str, ...] | None]] = queue.SimpleQueue()
+    for one in targets.items():
+        wanted.put(one)
+
+    def work() -> None:
+        while not left.is_set():
+            try:
+                key, target = wanted.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                answers.put((target, tuple(resolve(*key))))
+            except (OSError, UnicodeError, ValueError):
+                answers.put((target, None))
+
+    for _ in range(min(_AT_ONCE, len(targets))):
+        threading.Thread(target=work, name="mirrors", daemon=True).start()
+    return answers
 
 
 def _judge(target: Target, addresses: Iterable[str], policy: NetworkPolicy) -> None:

@@ -63,6 +63,7 @@ async def send_file(
             except asyncio.CancelledError:  # neither descriptor may be closed under a thread
                 with contextlib.suppress(Exception):
                     await asyncio.wait([turn])
+                    _ = turn.cancelled() or turn.exception()  # looked at: else asyncio logs that the client was gone
                 raise
             connection.taken(sent)
             offset, count = offset + sent, count - sent
