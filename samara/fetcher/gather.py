@@ -39,7 +39,7 @@ from samara.schemas.gguf_constants import MAGIC
 from samara.schemas.manifest import Block, ReleaseFile, blocks_of
 from samara.schemas.ranges import PieceMap
 from samara.seeder.gguf_facts import describe
-from samara.seeder.hashing import open_source
+from samara.seeder.source_file import open_source
 
 if TYPE_CHECKING:
     from samara.registry.index import Index
