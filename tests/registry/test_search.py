@@ -19,7 +19,7 @@ from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.search import FACETS, MAX_OFFSET, MAX_TAGS, FacetValue, SearchPage, SearchQuery, Sort
 from samara.registry.search_reading import Known, Stamp, read_listed
-from samara.registry.search_words import MAX_LETTERS, searchable, words_of
+from samara.registry.search_words import _LETTERS, _MAX_KNOWN, MAX_LETTERS, searchable, words_of
 from samara.registry.tables import ListingRow
 from samara.schemas.errors import UsageError
 
@@ -278,6 +278,15 @@ class TestWordsAlone:
         once = searchable(text)
         assert searchable(once) == once
         assert all(word.isalnum() and len(word) <= MAX_LETTERS for word in once.split(" ") if once)
+
+    @given(st.text(st.characters(max_codepoint=127), max_size=300))
+    def test_texts_of_plain_letters_are_read_in_a_shorter_way_to_the_same(self, text: str) -> None:
+        assert words_of(text) == words_of(f"{text} \u03b1")[:-1]
+
+    def test_letters_are_remembered_within_bounds(self) -> None:
+        words_of("".join(map(chr, range(0x10000, 0x30000))))
+        assert len(_LETTERS) <= _MAX_KNOWN
+        assert words_of("straße — \U0001f999 中文") == ("strasse", "中文")
 
     def test_examples(self) -> None:
         assert words_of("Llama-3.2_1B  (Q4_0)\nllama!") == ("llama", "3", "2", "1b", "q4", "0")
