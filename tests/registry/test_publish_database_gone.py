@@ -10,17 +10,18 @@ import shutil
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from attack_kit import Site, Told, reading, site
 from service_kit import Author, author
-from support.postgres import postgres
+from support.postgres import Postgres, postgres
 from support.world import random_file
 
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.index_postgres import WRITER_LOCK
 from samara.schemas.publication import pack_publication
 
 LONG = pytest.mark.long
@@ -113,20 +114,45 @@ def test_a_postgresql_that_loses_power_in_the_middle_of_everything(tmp_path: Pat
             assert place.publish(bodies[-1]).body["listed"] == len(bodies)
 
 
-@pytest.mark.parametrize("seconds", [2.0, pytest.param(26.0, marks=LONG)])
-def test_an_sqlite_file_that_another_process_holds_locked(tmp_path: Path, seconds: float) -> None:
+@contextlib.contextmanager
+def locked_by_others(home: Home, server: Postgres | None) -> Iterator[Callable[[], object]]:
+    """Somebody else writes, and goes on until the yielded function is called."""
+    if server is not None:
+        name = str(home.database).rpartition("/")[2]
+        with server.connected(name) as other:
+            other.execute("BEGIN")
+            other.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK})".encode())
+            yield lambda: other.execute("ROLLBACK")
+    else:
+        with contextlib.closing(sqlite3.connect(home.index, isolation_level=None, check_same_thread=False)) as file:
+            file.execute("BEGIN IMMEDIATE")
+            yield lambda: file.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds"),
+    [("sqlite", 2.0), pytest.param("sqlite", 26.0, marks=LONG), pytest.param("postgresql", 26.0, marks=LONG)],
+)
+def test_an_index_that_another_process_holds_locked(
+    tmp_path: Path, request: pytest.FixtureRequest, kind: str, seconds: float
+) -> None:
     """Up to twenty seconds are waited for; readers wait for nobody."""
     _, bodies = publications(tmp_path, 3)
-    place = site(Home(tmp_path / "registry"), "--reads", "0")
-    with place.serving():
+    with contextlib.ExitStack() as stack:
+        server: Postgres | None = None
+        home = Home(tmp_path / "registry")
+        if kind == "postgresql":
+            server = request.getfixturevalue("postgres_server")
+            assert server is not None
+            home = Home(tmp_path / "registry", server.url(stack.enter_context(server.database())))
+        place = site(home, "--reads", "0")
+        stack.enter_context(place.serving())
         assert place.publish(bodies[0]).status == 201
-        other = sqlite3.connect(place.home.index, isolation_level=None, check_same_thread=False)
-        with contextlib.closing(other), reading(place) as reader:
-            other.execute("BEGIN IMMEDIATE")
-            release = threading.Timer(seconds, other.execute, ["ROLLBACK"])
-            release.start()
+        with locked_by_others(home, server) as release, reading(place) as reader:
+            later = threading.Timer(seconds, release)
+            later.start()
             told = place.publish(bodies[1])
-            release.join(60)
+            later.join(60)
         if seconds < 20:
             assert told.status == 201
             assert told.seconds >= seconds - 0.5
