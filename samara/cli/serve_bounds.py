@@ -51,7 +51,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     _count("--publications", 0, 1_000_000, "Publications of one address a minute; 0: no limit.  [default: 30]"),
     _count("--reads", 0, 10_000_000, "Requests of one address a minute; 0: no limit.  [default: 1,200]"),
     _count("--announces", 0, 10_000_000, "Announces of one address a minute; 0: no limit.  [default: 600]"),
-    _count("--connections", 1, 1_000_000, "Connections at a time.  [default: 4,096]"),
+    _count("--connections", 1, 1_000_000_000, "Connections at a time.  [default: 4,096]"),
     _count("--connections-per-address", 1, 1_000_000, "Of these, of one address.  [default: 256]"),
     _count("--max-peers", 1, 10_000_000, "Peers that the tracker remembers, 0.7 kB each.  [default: 200,000]"),
     _count("--max-swarm-peers", 1, 1_000_000, "Of these, of one swarm.  [default: 10,000]"),

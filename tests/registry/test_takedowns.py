@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import RevisionNotFoundError
 from service_kit import ORIGIN, Author, author
 from support.world import random_file
 
@@ -177,7 +179,7 @@ def test_a_barred_blob_is_given_by_no_route_and_comes_back_with_nobodys_publicat
     assert b"court order 12/26" in page[2]
     assert b'href="mailto:abuse@models.example"' in page[2]
     hub = running.ask("/acme/one/resolve/v1/shared.bin")
-    assert hub[1]["x-error-message"] == "Access to this resource is disabled."
+    assert "court order 12/26" in hub[1]["x-error-message"]
     assert "court order 12/26" in json.loads(hub[2])["error"]
     assert any("court order 12/26" in note for line in running.lines for note in line.notes)
 
@@ -192,6 +194,19 @@ def test_a_barred_blob_is_given_by_no_route_and_comes_back_with_nobodys_publicat
     assert len(running.samara("unbar", blob.b3)["listings"]) == 2
     assert running.status("/acme/one") == 200
     assert running.status("/v1/models/acme/one/releases/v1") == 200
+
+
+def test_the_hubs_own_client_says_why(running: Running, acme: Author, tmp_path: Path) -> None:
+    """And doesn't go on with what it has in its cache."""
+    running.push(acme, "acme")
+    one = release(running, acme, "one", "v1")
+    client = HfApi(endpoint=running.server.url, token=False)
+    client.hf_hub_download("acme/one", "README.md", revision="v1", cache_dir=tmp_path)
+    running.samara("bar", one.digest, "--why", "court order 12/26")
+    with pytest.raises(RevisionNotFoundError, match="court order 12/26"):
+        client.model_info("acme/one")
+    with pytest.raises(RevisionNotFoundError, match="court order 12/26"):
+        client.hf_hub_download("acme/one", "README.md", revision="v1", cache_dir=tmp_path)
 
 
 def test_a_blob_can_be_barred_before_anybody_publishes_it(running: Running, acme: Author, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ PROBLEM = {
         "expected": {"type": "string"},
         "actual": {"type": "string"},
         "next_step": {"type": "string"},
+        "reason": {"type": "string"},
+        "contact": {"type": "string"},
     },
 }
 _CONTENT = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

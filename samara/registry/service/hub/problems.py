@@ -21,17 +21,8 @@ class HubError(SamaraError):
     for.
     """
 
-    def __init__(
-        self,
-        what: str,
-        *,
-        status: int,
-        code: str | None = None,
-        commit: str | None = None,
-        message: str | None = None,
-    ) -> None:
+    def __init__(self, what: str, *, status: int, code: str | None = None, commit: str | None = None) -> None:
         super().__init__(what)
-        self.message = message or what
         self.status = status
         self.code = code
         self.commit = commit
@@ -54,11 +45,11 @@ def withdrawn(revision: str, reason: str) -> HubError:
     )  # fmt: skip
 
 
-def disabled(what: str) -> HubError:
-    """What the operator took down. The Hub says this of what it disabled, in these words, by which huggingface_hub
-    tells it (DisabledRepoError); why, stands in the body.
+def taken_down(what: str) -> HubError:
+    """By the operator. As for what was withdrawn: the Hub's own words for what it disabled (DisabledRepoError) make
+    huggingface_hub speak of a lost connection, or go on with what it has in its cache.
     """
-    return HubError(what, status=410, message="Access to this resource is disabled.")
+    return HubError(what, status=410, code="RevisionNotFound")
 
 
 def no_entry(path: str, commit: str) -> HubError:
@@ -78,7 +69,7 @@ def asked(text: str) -> str:
 
 def answer(error: HubError) -> JSONResponse:
     """An error as an answer."""
-    headers = {"X-Error-Message": _UNFIT.sub("?", error.message)[:_MAX_SAID], "Cache-Control": "no-store"}
+    headers = {"X-Error-Message": _UNFIT.sub("?", error.what)[:_MAX_SAID], "Cache-Control": "no-store"}
     if error.code is not None:
         headers["X-Error-Code"] = error.code
     if error.commit is not None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from samara.registry.barred import BarredError
-from samara.registry.service.hub.problems import HubError, answer, disabled
+from samara.registry.service.hub.problems import HubError, answer, taken_down
 from samara.registry.service.logs import note
 from samara.registry.service.problems import problem
 from samara.schemas.errors import SamaraError
@@ -50,7 +50,7 @@ def attempt(make: Callable[[], Response]) -> Response:
         return answer(error)
     except BarredError as error:
         note(f"taken down: {error.what}")
-        return answer(disabled(error.what))
+        return answer(taken_down(error.what))
     except SamaraError as error:
         return problem(error)
 
