@@ -11,7 +11,6 @@ from typing import Final
 
 MAGIC: Final = b"GGUF"
 VERSIONS: Final = (2, 3)  # 1 had 32-bit counts and is extinct; 3 differs from 2 only in allowing big-endian
-PREAMBLE_BYTES: Final = 24  # magic, version, tensor count, key count
 DEFAULT_ALIGNMENT: Final = 32
 MAX_DIMENSIONS: Final = 4
 

@@ -79,9 +79,6 @@ class Weather:
             raise ValueError(f"no such weather: {self}")
 
 
-CLEAR = Weather()
-
-
 def places_of(weather: Weather) -> dict[int, str]:
     """Which of each `PERIOD` packets are hit, and what with: to "lose" it or to "cut" its connection. Pure."""
     generator = random.Random(weather.seed)

@@ -9,14 +9,14 @@ import hashlib
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hub_kit import LIMIT, Asked, Client, Ended, Shop, hub, outside, shop
 from support.bad_links import BadLink, Manners
 from support.processes import Process, started
+from support.waiting import eventually
 from support.world import MIB, random_file
 
 pytestmark = pytest.mark.long  # real parts that take their time: the longer suite
@@ -56,7 +56,7 @@ def test_a_download_goes_on_when_the_registry_was_killed_and_is_back(tmp_path: P
             with serving(made, port) as first:
                 thread = threading.Thread(target=download)
                 thread.start()
-                wait_for(lambda: link.has_stalled or bool(ended))
+                eventually(lambda: link.has_stalled or bool(ended))
                 assert not ended, ended
                 first.send(signal.SIGKILL)
                 first.end()
@@ -94,10 +94,3 @@ def test_a_release_that_comes_in_the_middle_of_a_download_is_not_mixed_with_the_
         assert registry.bytes_of("moved:v1")["moved.bin"] != old
         assert hashlib.sha256(kept.read_bytes()).hexdigest() == kept.resolve().name
         assert kept.read_bytes() == old
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

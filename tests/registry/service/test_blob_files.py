@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 from service_kit import ORIGIN
-from serving_kit import PATIENCE, UNLIMITED, World, raw, world
+from serving_kit import UNLIMITED, World, raw, world
+from support.waiting import eventually
 
 from samara.registry.service import sending
 from samara.registry.service.app import create_app
@@ -196,15 +197,10 @@ class TestSlowReaders:
             file = own.file("blob", "v1")
             with raw(own.server, receive_buffer=4096) as client:
                 client.send(f"GET /v1/blobs/{file.b3_hex} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 4)
-                until = time.monotonic() + PATIENCE
-                while own.server.wire.cut_off == 0:
-                    assert time.monotonic() < until
-                    time.sleep(0.01)
+                eventually(lambda: own.server.wire.cut_off > 0)
                 assert len(client.rest()) < 4 * file.size
             place = own.place(file)
-            while place in _open_files():
-                assert time.monotonic() < until, "its file is still open"
-                time.sleep(0.01)
+            eventually(lambda: place not in _open_files(), "its file is still open")
 
 
 def _open_files() -> set[Path]:

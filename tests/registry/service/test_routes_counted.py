@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from service_kit import ORIGIN, listed
 from serving_kit import UNLIMITED, World, world
+from support.waiting import eventually
 
 from samara.registry.service.settings import Settings
 
@@ -73,14 +73,6 @@ def counted(running: World, template: str) -> float:
 
 def is_counted(running: World, template: str, times: float) -> bool:
     return counted(running, template) == times
-
-
-def eventually(is_so: Callable[[], bool], what: str) -> None:
-    """What is counted, is so once an answer is out."""
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def test_every_route_is_counted_and_answers_head_as_it_answers_get(running: World) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from serving_kit import PATIENCE, Raw, in_thread, raw
+from support.waiting import eventually
 
 from samara.registry.service.server import RunningServer, listening_socket
 from samara.registry.service.wire_limits import Crowd, Pace, WireLimits, client_of, is_within
@@ -98,14 +99,6 @@ def get(client: Raw, path: str = "/") -> bytes:
     return client.until(b"hello")
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    """Until it is so; the test fails if it never is."""
-    until = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < until, "it never happened"
-        time.sleep(0.01)
-
-
 class TestHeads:
     def test_a_head_that_never_ends_is_cut_off(self, server: RunningServer) -> None:
         with raw(server) as client:
@@ -168,7 +161,7 @@ class TestHeads:
             client.send(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" * 50)
             assert client.rest() == b""
         assert app.running <= 1
-        wait_for(lambda: app.loop is not None)
+        eventually(lambda: app.loop is not None)
         assert app.loop is not None
         app.loop.call_soon_threadsafe(app.go_on.set)
 
@@ -201,7 +194,7 @@ class TestBodies:
             assert client.rest() == b""
             stop.set()
             thread.join()
-        wait_for(lambda: app.running == 0)
+        eventually(lambda: app.running == 0)
         assert app.bodies == []
 
     def test_a_body_that_keeps_its_pace_may_take_long(self, server: RunningServer, app: Application) -> None:
@@ -232,8 +225,8 @@ class TestSlowReaders:
     def test_an_answer_that_nobody_takes_is_cut_off(self, server: RunningServer, app: Application) -> None:
         with raw(server, receive_buffer=4096) as client:
             client.send(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
-            wait_for(lambda: server.wire.cut_off == 1)
-            wait_for(lambda: app.running == 0)
+            eventually(lambda: server.wire.cut_off == 1)
+            eventually(lambda: app.running == 0)
             assert len(client.rest()) < BIG
 
     def test_who_reads_slowly_but_steadily_is_served(self, server: RunningServer) -> None:
@@ -258,7 +251,7 @@ class TestCrowds:
                 sock = idle.enter_context(socket.create_connection(server.address, timeout=PATIENCE))
                 if number % 2:
                     sock.sendall(b"GET / HTTP/1.1\r\nX: ")  # half of them hang in the middle of a head
-            wait_for(lambda: server.wire.crowd.count == 1000)
+            eventually(lambda: server.wire.crowd.count == 1000)
             for _ in range(20):
                 with raw(server) as client:
                     assert OK in get(client)
@@ -270,11 +263,11 @@ class TestCrowds:
         with RunningServer(app, limits=limits) as server, contextlib.ExitStack() as idle:
             for _ in range(5):
                 idle.enter_context(socket.create_connection(server.address))
-            wait_for(lambda: server.wire.crowd.count == 5)
+            eventually(lambda: server.wire.crowd.count == 5)
             with raw(server) as client:
                 assert client.rest().startswith(b"HTTP/1.1 503")
             idle.close()
-            wait_for(lambda: server.wire.crowd.count == 0)
+            eventually(lambda: server.wire.crowd.count == 0)
             with raw(server) as client:
                 assert OK in get(client)
 

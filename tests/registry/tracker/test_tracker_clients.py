@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from service_kit import listed_torrents, registry
 from support.swarms import LISTEN_WITHIN, loopback
+from support.waiting import eventually
 from support.world import FIXTURES
 from torrent_clients import HOST, Client, aria2, qbittorrent, rtorrent
 from tracker_kit import announced, torrent_of
@@ -103,12 +104,11 @@ def free_port() -> int:
 
 def wait_for_bytes(path: Path, size: int, sha256: str) -> None:
     """Until a file is whole; clients make it long before it is."""
-    deadline = time.monotonic() + WITHIN
-    while time.monotonic() < deadline:
-        if path.exists() and path.stat().st_size == size and digest(path) == sha256:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{path} didn't come")
+
+    def is_whole() -> bool:
+        return path.exists() and path.stat().st_size == size and digest(path) == sha256
+
+    eventually(is_whole, f"{path} didn't come", limit=WITHIN)
 
 
 def digest(path: Path) -> str:
@@ -116,10 +116,7 @@ def digest(path: Path) -> str:
 
 
 def wait_for(published: Published, seeders: int) -> None:
-    deadline = time.monotonic() + WITHIN
-    while published.counts.seeders < seeders:
-        assert time.monotonic() < deadline, f"no {seeders} seeders: {published.counts}"
-        time.sleep(0.05)
+    eventually(lambda: published.counts.seeders >= seeders, f"no {seeders} seeders", limit=WITHIN)
 
 
 @pytest.mark.parametrize("client", CLIENTS)

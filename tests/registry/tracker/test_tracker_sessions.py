@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.processes import seed_process, started
 from support.swarms import LISTEN_WITHIN, loopback
+from support.waiting import eventually
 from support.world import Shelf, assert_pulled, one_blob, trusting_home
 from tracker_kit import announced, torrent_of, tracking
 
@@ -48,13 +49,6 @@ def until(swarm: Swarm, enough: Callable[[SwarmEvent], bool]) -> SwarmEvent:
             if enough(happened):
                 return happened
     raise AssertionError("it didn't happen")
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WITHIN
-    while not true():
-        assert time.monotonic() < deadline, "it didn't become true"
-        time.sleep(0.02)
 
 
 def test_two_sessions_find_each_other_by_the_tracker_alone(published: Shelf, tmp_path: Path) -> None:

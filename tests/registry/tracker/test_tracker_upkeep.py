@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from service_kit import listed_torrents, registry
+from support.waiting import eventually
 from tracker_kit import ip4, told, torrent_of
 
 from samara.registry.index import Index
@@ -27,13 +28,6 @@ START = 1_800_000_000 // STEP * STEP  # UTC epoch seconds
 
 def published(service: Service) -> list[Torrent]:
     return [torrent_of(data, b3) for b3, data in listed_torrents(service.index).items()]
-
-
-def eventually(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline, "it didn't become true"
-        time.sleep(0.02)
 
 
 def test_every_listed_torrent_is_followed_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
