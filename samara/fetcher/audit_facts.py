@@ -14,6 +14,7 @@ from typing import TypeVar
 from samara.fetcher.audit import BlobFact, CatalogFact, Facts, LeftoverFact, LocationFact, ReleaseFact
 from samara.fetcher.recheck import recheck
 from samara.registry.durable import TEMPORARY_PREFIX, io_error, io_errors
+from samara.registry.holdings import Holdings
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.publications.accepted import AcceptedCatalogs
@@ -74,8 +75,11 @@ def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore)
         known_catalogs = (*_catalogs(catalogs, seen), *_accepted(index, accepted, seen))
         releases: list[ReleaseFact] = []
         claims: dict[str, _Claims] = {}
+        elsewhere = _elsewhere(seen.rows(index.holdings))
         for one in seen.rows(index.releases) or ():
             fact, release = _release(catalogs, accepted, one)
+            if fact.is_trust_problem and one.manifest in elsewhere:
+                continue  # another machine's, which pins its publisher, and audits it
             releases.append(fact)
             if release is not None:
                 _add_claims(claims, release, fact)
@@ -98,6 +102,18 @@ def collect(home: Home, *, read_blocks: bool = True, on_event: OnEvent = ignore)
             index_damage=tuple(seen.index_damage),
             unchecked=tuple(seen.unchecked),
         )
+
+
+def _elsewhere(holdings: Holdings | None) -> frozenset[str]:
+    """The manifests of releases of which nothing is here: other machines that share the database have them."""
+    if holdings is None:
+        return frozenset()
+    here = {*holdings.locations, *holdings.partials}
+    return frozenset(
+        one.manifest
+        for one in holdings.releases
+        if one.is_held_elsewhere and all(file.b3 not in here for file in one.files)
+    )
 
 
 def _release(

@@ -43,6 +43,7 @@ class Coming:
         self._size = size
         self.for_reader = for_reader
         self.readers = 0
+        self.withheld = False
         self._changed = threading.Condition()
         self._stage = Stage.QUEUED
         self._error: SamaraError | None = None
@@ -69,6 +70,16 @@ class Coming:
             if self._size is None:
                 self._size = size
             return size is None or self._size == size
+
+    def withhold(self) -> None:
+        """Publishers contradict each other about it: nobody gets a byte before the whole is proven."""
+        with self._changed:
+            self.withheld = True
+
+    def is_now(self, size: int) -> None:
+        """By the description that is tried now. Only for what is withheld: nobody was told another size."""
+        with self._changed:
+            self._size = size
 
     # -- for whoever fetches -------------------------------------------------------------------------------------
 
@@ -188,13 +199,15 @@ class Coming:
     def _front(self) -> int:
         if self._stage is Stage.HERE:
             return self.size
+        if self.withheld:
+            return 0
         firm = min(self._prefix, len(self._blocks) - 1)
         return self._blocks[firm - 1].end if firm > 0 else 0
 
     def _has(self, start: int, end: int) -> bool:
         if self._stage is Stage.HERE:
             return True
-        if not self._blocks or end > self._blocks[-1].offset:
+        if self.withheld or not self._blocks or end > self._blocks[-1].offset:
             return False
         return all(self._firm[index] for index in blocks_touching(self._blocks, start, end))
 

@@ -11,7 +11,6 @@ ends it. Who may come in is `keeping`'s word, what a blob is `descriptions`'.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import secrets
 import threading
@@ -21,27 +20,20 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from samara.fetcher.arrivals import Arrivals
 from samara.fetcher.coming import Coming, Stage
-from samara.fetcher.descriptions import Described, Descriptions
-from samara.fetcher.gather import gather
+from samara.fetcher.descriptions import Descriptions
+from samara.fetcher.intake_blob import BlobFetch, Job, stopped
 from samara.fetcher.intake_loop import Counters, Loop, Running, Setup
 from samara.fetcher.keeping import Keeping
 from samara.fetcher.options import PullOptions
-from samara.fetcher.partial import Partial, sweep_removed
-from samara.fetcher.recheck import recheck
-from samara.fetcher.transfer import Transfer
-from samara.registry.durable import make_folder, write_durably
+from samara.fetcher.partial import sweep_removed
 from samara.registry.giving import Giving
 from samara.registry.home import Home
 from samara.registry.index import Index
-from samara.registry.registries import blob_mirror
-from samara.registry.store import READ_ONLY, clone, seal, whole_copy
 from samara.registry.sweep import sweep
-from samara.schemas.errors import IntegrityError, NetworkError, NotFoundError, SamaraError, StoreError
-from samara.schemas.events import Event, OnEvent, Warned
+from samara.schemas.errors import NotFoundError, SamaraError, StoreError
+from samara.schemas.events import OnEvent, Warned
 from samara.schemas.hops import DIRECTLY, Hops
-from samara.schemas.manifest import ReleaseFile
 from samara.seeder.seed import Seed, seedable
 
 FOR_READERS = 8  # blobs on their way at once because somebody reads them
@@ -77,26 +69,6 @@ class _Rest:
     failures: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """An index that is open already."""
-
-    index: Index
-
-    def get(self) -> Index:
-        return self.index
-
-
-@dataclass(kw_only=True, slots=True, eq=False)
-class _Job:
-    """A blob on its way, and the thread that looks after it."""
-
-    coming: Coming
-    hops: Hops
-    running: Running | None = None
-    thread: threading.Thread | None = None
-
-
 class Intake:
     """Use as a context manager; `bring`, `seed` and what it tells are for any thread."""
 
@@ -121,20 +93,27 @@ class Intake:
         self.id = secrets.token_hex(8)  # see `Hops`
         self._home = home
         self._index = index
-        self._options = options
-        self._keeping = keeping
-        self._descriptions = descriptions
-        self._giving = giving
-        self._origin = None if origin is None else origin.rstrip("/") + "/"
         self._limits = limits or Limits()
         self._on_ended = on_ended
         self._on_event = on_event
-        self._arrivals = Arrivals(home, _Opened(index), on_event)
-        self._jobs: dict[str, _Job] = {}
+        self._jobs: dict[str, Job] = {}
         self._rests: OrderedDict[str, _Rest] = OrderedDict()
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._loop = Loop(Setup(home=home, options=options, peers_of=peers_of), on_event=on_event)
+        self._blobs = BlobFetch(
+            home,
+            index,
+            options,
+            keeping,
+            descriptions,
+            giving,
+            self._loop,
+            self._stopping,
+            origin=None if origin is None else origin.rstrip("/") + "/",
+            on_here=self._give,
+            on_event=on_event,
+        )
         self._dispatcher = threading.Thread(target=self._dispatch, name="intake", daemon=True)
 
     def __enter__(self) -> Intake:
@@ -154,7 +133,7 @@ class Intake:
         self._dispatcher.join(max(0.1, until - time.monotonic()))
         for job in jobs:
             if job.thread is None:
-                job.coming.failed(_stopped())
+                job.coming.failed(stopped())
         self._loop.finish()  # ends what is under way, in order
         for job in jobs:
             if job.thread is not None:
@@ -178,7 +157,7 @@ class Intake:
                 self._changed.notify_all()
                 return job.coming
             if self._stopping.is_set():
-                raise _stopped()
+                raise stopped()
             rest = self._rests.get(b3)
             if for_reader and rest is not None and time.monotonic() < rest.until:
                 raise copy.copy(rest.error)
@@ -186,9 +165,9 @@ class Intake:
             if for_reader and waiting >= self._limits.waiting:
                 raise StoreError("too many blobs are waiting to be fetched", next_step="try again in a moment")
             if job is not None:  # it has failed, and its thread is about to end
-                raise copy.copy(job.coming.error or _stopped())
+                raise copy.copy(job.coming.error or stopped())
             coming = Coming(b3, size, for_reader=for_reader)
-            self._jobs[b3] = _Job(coming=coming, hops=Hops(via=(*hops.via, self.id), held=not for_reader))
+            self._jobs[b3] = Job(coming=coming, hops=Hops(via=(*hops.via, self.id), held=not for_reader))
             self._changed.notify_all()
             return coming
 
@@ -251,9 +230,9 @@ class Intake:
                     job.thread.start()
                 self._changed.wait(0.5)
 
-    def _next(self) -> list[_Job]:
+    def _next(self) -> list[Job]:
         """Whose turn it is: readers' first."""
-        chosen: list[_Job] = []
+        chosen: list[Job] = []
         for is_for_reader, bound in ((True, self._limits.for_readers), (False, self._limits.in_background)):
             mine = [job for job in self._jobs.values() if job.coming.for_reader is is_for_reader]
             free = bound - sum(job.thread is not None for job in mine)
@@ -262,10 +241,10 @@ class Intake:
 
     # -- one blob's thread ---------------------------------------------------------------------------------------
 
-    def _look_after(self, job: _Job) -> None:
+    def _look_after(self, job: Job) -> None:
         coming = job.coming
         try:
-            self._fetch(job)
+            self._blobs.fetch(job)
             with self._changed:
                 self._rests.pop(coming.b3, None)
         except SamaraError as error:
@@ -290,156 +269,3 @@ class Intake:
                 while len(self._rests) > RESTING:
                     self._rests.popitem(last=False)
         coming.failed(error)
-
-    def _fetch(self, job: _Job) -> None:
-        coming = job.coming
-        described = self._descriptions.of(coming.b3, coming.wanted_size)
-        file = described.file
-        if not coming.is_of(file.size):  # a reader of another size has come meanwhile
-            described = self._descriptions.of(coming.b3, coming.wanted_size)
-            file = described.file
-        if self._is_here(coming) or self._was_inline(coming, file):
-            return
-        partial = Partial(self._home, file.b3_hex, "" if described.torrent is None else described.torrent.v2)
-        was_ours = self._keeping.is_ours(coming.b3)
-        if not was_ours and partial.data.exists() and not self._giving.may_give(coming.b3, [partial.data]):
-            raise _private(coming.b3)  # somebody here pulls it, for himself
-        self._keeping.admit(coming.b3, file.size, for_reader=coming.for_reader)
-        try:
-            with partial.locked(on_wait=lambda: None, give_up=lambda: self._need_not_wait(coming)) as ours:
-                if self._stopping.is_set():
-                    raise _stopped()
-                if not was_ours and self._came_meanwhile(coming):
-                    self._keeping.disown(coming.b3)  # and then it is to be seen whether it may be given
-                if self._is_here(coming):
-                    if ours:
-                        self._arrivals.end_partial(file)
-                    return
-                if not ours:
-                    raise StoreError(f"{coming.b3} was let go of by who fetched it", next_step="try again")
-                if self._was_in_store(coming, file, partial, was_ours=was_ours):
-                    return
-                self._transfer(job, described, partial)
-        except (IntegrityError, NetworkError):
-            self._descriptions.failed(coming.b3, described.manifest)
-            raise
-        finally:
-            self._keeping.done(coming.b3)
-
-    def _need_not_wait(self, coming: Coming) -> bool:
-        blob = None if self._stopping.is_set() else self._index.blob(coming.b3)
-        return self._stopping.is_set() or (blob is not None and whole_copy(blob) is not None)
-
-    def _came_meanwhile(self, coming: Coming) -> bool:
-        blob = self._index.blob(coming.b3)
-        return blob is not None and whole_copy(blob) is not None
-
-    def _is_here(self, coming: Coming) -> bool:
-        blob = self._index.blob(coming.b3)
-        place = None if blob is None else whole_copy(blob)
-        if place is None:
-            return False
-        if not self._giving.may_give(coming.b3, [place.path]):
-            raise _private(coming.b3)
-        if not coming.is_of(place.stamp.size):
-            raise NotFoundError(
-                f"no {coming.b3} is that long", expected=coming.size, actual=place.stamp.size,
-                next_step="tell the publisher of the release: its manifest is wrong",
-            )  # fmt: skip
-        coming.arrived(place.path)
-        return True
-
-    def _was_inline(self, coming: Coming, file: ReleaseFile) -> bool:
-        if file.inline is None:
-            return False
-        path = self._home.blob(file.b3_hex)
-        make_folder(path.parent)
-        write_durably(path, file.inline, mode=READ_ONLY)
-        self._arrivals.record(file, path)
-        coming.arrived(path)
-        return True
-
-    def _was_in_store(self, coming: Coming, file: ReleaseFile, partial: Partial, *, was_ours: bool) -> bool:
-        """A file in the store that the index doesn't vouch for: killed between rename and record, or damaged."""
-        path = self._home.blob(file.b3_hex)
-        if not path.is_file():
-            return False
-        if not was_ours:
-            self._keeping.disown(coming.b3)
-        if not self._giving.may_give(coming.b3, [path]):
-            raise _private(coming.b3)
-        if recheck(path, file).ok:
-            seal(path)
-            self._arrivals.record(file, path)
-            self._arrivals.end_partial(file)
-            coming.arrived(path)
-            return True
-        self._on_event(Warned(message=f"{path} is damaged; fetching what is wrong in it"))
-        if not partial.data.exists():
-            clone(path, partial.data)
-        return False
-
-    def _transfer(self, job: _Job, described: Described, partial: Partial) -> None:
-        coming, file, torrent = job.coming, described.file, described.torrent
-        assert torrent is not None
-        gather(self._home, partial, file, torrent, index=lambda: self._index, may_use=self._may_use, on_event=_quiet)
-        self._index.start_partial(file.b3, described.manifest, now=time.time())
-        setup = self._loop.ready()
-        mirrors = self._mirrors_of(file, job.hops)
-        transfer = Transfer(
-            self._home,
-            file,
-            torrent,
-            partial,
-            pool=setup.pool,
-            threads=setup.threads,
-            mirrors=mirrors,
-            in_order=coming.for_reader,
-            handed_on=True,
-            checkpoint_seconds=self._options.checkpoint_seconds,
-            on_event=self._on_event,
-        )
-        running = Running(transfer=transfer, coming=coming, torrent=torrent, has_mirrors=bool(mirrors))
-        job.running = running
-        try:
-            coming.begun(partial.data, self._home.blob(file.b3_hex), file.blocks)
-            self._loop.take(running)
-            running.over.wait()
-            if running.must_record:
-                with contextlib.suppress(SamaraError):  # what ended it is the news, not that this failed too
-                    transfer.finish_last_flush()
-            if running.error is not None:
-                raise running.error
-        finally:
-            transfer.close()
-        assert transfer.location is not None
-        self._arrivals.record(file, transfer.location)
-        self._arrivals.end_partial(file)
-        self._give(file.b3)
-
-    def _may_use(self, b3: str | None, path: Path) -> bool:
-        """Whether blocks may be taken from a file here: what is made of them is given to strangers."""
-        place = None if b3 is not None else self._index.location_at(path)
-        named = b3 if place is None else place[0]
-        return named is not None and self._giving.may_give(named, [path])
-
-    def _mirrors_of(self, file: ReleaseFile, hops: Hops) -> tuple[str, ...]:
-        """Those that its publisher named, and registries that are followed; never this one."""
-        if not self._options.mirrors:
-            return ()
-        registries = (blob_mirror(origin, file.b3_hex) for origin in self._options.registries)
-        urls = dict.fromkeys((*file.mirrors, *registries))
-        return tuple(hops.address(url) for url in urls if self._origin is None or not url.startswith(self._origin))
-
-
-def _stopped() -> StoreError:
-    return StoreError("fetching was stopped", next_step="try again when the registry runs again")
-
-
-def _private(b3: str) -> NotFoundError:
-    """As if nobody had it: that it lies here is nobody's business."""
-    return NotFoundError(f"{b3} isn't on this registry's disk", next_step="pull it: its swarm may have it")
-
-
-def _quiet(_event: Event) -> None:
-    """Progress of copying is nobody's business here."""

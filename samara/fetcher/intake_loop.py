@@ -45,6 +45,7 @@ LOOK_EVERY_WITH_MIRRORS = 0.02  # and when mirrors bring pieces, which don't wak
 IDLE_LOOK_EVERY = 0.25
 STOOD_STILL = 5.0  # seconds between two rounds after which the process was surely stopped in between
 TELL_EVERY = 3.0  # seconds between two questions for more peers, of each blob
+LOOKED_OVER = 60.0  # seconds
 BANNED_FOR = 3600.0  # seconds: whoever has that address later need not be who lied
 LISTEN_WITHIN = 10.0  # seconds
 
@@ -76,13 +77,14 @@ class Counters:
 @dataclass(kw_only=True, slots=True, eq=False)
 class Running:
     """One transfer in the loop. `over`: the loop has let go of it; `error`: why early; `must_record`: what came last is
-    in the file and not yet recorded.
+    in the file and not yet recorded. `slowest`: bytes per second that must come, over `LOOKED_OVER` seconds; 0: any.
     """
 
     transfer: Transfer
     coming: Coming
     torrent: ParsedTorrent
     has_mirrors: bool
+    slowest: int = 0
     over: threading.Event = field(default_factory=threading.Event)
     error: SamaraError | None = None
     must_record: bool = False
@@ -90,6 +92,8 @@ class Running:
     ends_at: float | None = None
     told_at: float = 0.0
     mirrors_alone: bool = False
+    looked_at: float = 0.0
+    looked_bytes: int = 0
 
     @property
     def name(self) -> str:
@@ -234,6 +238,7 @@ class Loop:
             if held_up or now - before > STOOD_STILL:
                 assert running.watch is not None
                 running.watch.slept(now)
+                running.looked_at = now
             self._look_at(carrier, running, now, held_up=held_up)
         if isinstance(carrier, Swarm):
             self.seeds.tend(carrier, now)
@@ -251,6 +256,7 @@ class Loop:
                 now=now,
             )
             running.told_at = now
+            running.looked_at, running.looked_bytes = now, running.transfer.progress.done_bytes
             running.mirrors_alone = self._nobody_but_mirrors(peers)
             self._running[running.name] = running
             try:
@@ -332,6 +338,7 @@ class Loop:
             if not held_up:
                 watch.look_after(carrier, [transfer], now)
                 self._find_more(carrier, running, now)
+                self._require_speed(running, now)
         except SamaraError as error:
             self._break_off(carrier, running, error, now)
 
@@ -348,6 +355,19 @@ class Loop:
         if running.mirrors_alone and self._pool.is_hopeless(transfer.name, now + self._options.give_up_after):
             assert running.watch is not None
             raise running.watch.nobody_left()
+
+    def _require_speed(self, running: Running, now: float) -> None:
+        """Who drips must not keep another description of the same blob from its turn. Raises NetworkError."""
+        transfer = running.transfer
+        if not running.slowest or transfer.state is not State.FETCHING or now - running.looked_at < LOOKED_OVER:
+            return
+        came, wanted = transfer.progress.done_bytes - running.looked_bytes, int(running.slowest * LOOKED_OVER)
+        if came < min(wanted, transfer.file.size):
+            raise NetworkError(
+                "it comes too slowly, and others describe it differently", expected=f"≥ {wanted:,} bytes in a minute",
+                actual=f"{came:,}",
+            )  # fmt: skip
+        running.looked_at, running.looked_bytes = now, transfer.progress.done_bytes
 
     def _nobody_but_mirrors(self, peers: Iterable[tuple[str, int]]) -> bool:
         return not peers and not self._may_find_peers and not self._options.told_peers

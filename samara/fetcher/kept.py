@@ -83,8 +83,8 @@ class KeptFile:
                 self._path.replace(self._damaged)
             return {}, (
                 f"{self._path} is damaged ({error}) and was moved to {DAMAGED}: what was mirrored before is kept for"
-                " good, doesn't count towards the quota and isn't given to others (but for --serve-all) — mend the file,"
-                " or remove what is here with: samara rm"
+                " good, doesn't count towards the quota and isn't given to others (but for --serve-all) — mend the"
+                " file, or remove what is here with: samara rm"
             )
 
     def write(self, blobs: Mapping[str, Kept]) -> None:

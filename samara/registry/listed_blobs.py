@@ -142,6 +142,27 @@ def listed_as(
     return {b3: tuple(names) for b3, names in found.items()}
 
 
+def descriptions_of(session: Session, b3: str) -> tuple[tuple[str, str, bytes | None], ...]:
+    """(identity, manifest, v2 infohash) of the listed releases, none withdrawn, that have a file with these bytes; who
+    came first first. None for bytes that travel inside the manifest.
+    """
+    rows = session.execute(
+        select(PublisherRow.identity, ReleaseRow.manifest_digest, TorrentRow.v2)
+        .join(ModelRow, ModelRow.publisher_id == PublisherRow.id)
+        .join(ReleaseRow, ReleaseRow.model_id == ModelRow.id)
+        .join(ListingRow, ListingRow.release_id == ReleaseRow.id)
+        .join(FileRow, FileRow.release_id == ReleaseRow.id)
+        .join(BlobRow, FileRow.blob_id == BlobRow.id)
+        .join(TorrentRow, FileRow.torrent_id == TorrentRow.id, isouter=True)
+        .where(BlobRow.b3 == b3_raw(b3), ListingRow.retracted.is_(None))
+        .order_by(ReleaseRow.id, FileRow.ordinal)
+    )
+    found = {
+        (text_of(identity), digest_of(digest)): None if v2 is None else bytes_of(v2) for identity, digest, v2 in rows
+    }
+    return tuple((identity, manifest, v2) for (identity, manifest), v2 in found.items())
+
+
 def file_name(session: Session, b3: str, wanted: str | None) -> str | None:
     """The last part of a path that a listed release, not withdrawn, gives these bytes: `wanted` if any does; without,
     the first that one gave.

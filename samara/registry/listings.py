@@ -167,6 +167,11 @@ class Listings:
         with self._database.read() as session:
             return listed_blobs.manifests_of(session, b3)
 
+    def descriptions_of(self, b3: str) -> tuple[tuple[str, str, bytes | None], ...]:
+        """The same with the v2 infohash by which each says that it travels; None for one that travels inline."""
+        with self._database.read() as session:
+            return listed_blobs.descriptions_of(session, b3)
+
     def listed_as(self, blobs: Collection[str], identities: Collection[str]) -> dict[str, tuple[ListedAs, ...]]:
         """As what these publishers list these blobs (`b3:…`), but for what was withdrawn."""
         with self._database.read() as session:

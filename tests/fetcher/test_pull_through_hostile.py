@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import os
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
+from support.followers import free_ports, node
 from support.mirrors import mirror
-from support.registries import asking, list_shelf, mirroring, provided, pulling_through, registry_home, withdraw
+from support.registries import (
+    Provided,
+    asking,
+    list_shelf,
+    mirroring,
+    provided,
+    pulling_through,
+    registry_home,
+    withdraw,
+)
 from support.swarms import seeding
 from support.world import MIB, Shelf, flip, one_blob, partial_data, random_file, shelf
 
-from samara.fetcher.coming import Coming
+from samara.fetcher.coming import Coming, Reader
 from samara.fetcher.intake import Limits
 from samara.registry.index import Index
 from samara.registry.positioned import read_at
 from samara.registry.tables import CatalogRow, ListingRow
-from samara.schemas.errors import IntegrityError, NetworkError, NotFoundError, StoreError
+from samara.schemas.errors import NetworkError, StoreError
 from samara.schemas.metadata_bundle import pack_metadata
 from samara.seeder.hashing import FileHashes, hash_file
 
@@ -29,31 +42,49 @@ SIZE = 8 * MIB
 WAIT = 30.0
 
 
-def test_who_describes_anothers_blob_wrongly_brings_nobody_to_its_end(tmp_path: Path) -> None:
-    """A stranger listed it first, with blocks and a torrent of other bytes, and gives these too."""
+def brought(registry: Provided, b3: str) -> Reader:
+    """A contested blob, as soon as it is given: until then every reader is told to come again."""
+    pause = threading.Event()
+    for _ in range(600):
+        with contextlib.suppress(StoreError):
+            return registry.bring(b3)
+        pause.wait(0.05)
+    raise AssertionError("it is never given")
+
+
+def test_who_describes_anothers_blob_wrongly_gets_no_byte_of_his_to_anybody(tmp_path: Path) -> None:
+    """Strangers listed it first, with blocks and torrents of other bytes, and give these too."""
     acme = one_blob(tmp_path / "acme", SIZE, seed=1)
     evil = liar(tmp_path / "evil", acme)
-    data = acme.source.read_bytes()
+    worse = liar(tmp_path / "worse", acme, size=SIZE + 5)
     with (
         seeding(evil) as bad,
+        seeding(worse) as bad_too,
         seeding(acme) as good,
-        registry_home(tmp_path / "registry", evil, acme) as (home, index),
-        provided(home, index, pulling_through(asking(bad.endpoint, good.endpoint))) as registry,
-    ):
+        registry_home(tmp_path / "registry", evil, worse, acme) as (home, index),
+        provided(
+            home, index, pulling_through(asking(bad.endpoint, bad_too.endpoint, good.endpoint))
+        ) as registry,
+    ):  # fmt: skip
         assert index.listings.manifests_of(acme.only.b3)[0][1] == evil.release.digest
-        arriving = registry.bring(acme.only.b3)
-        with pytest.raises(IntegrityError, match="contradicts itself"):
-            assert arriving.wait(SIZE - 1, WAIT) < SIZE
-        assert not home.blob(acme.only.b3_hex).exists()
-        registry.until(lambda status: not status.coming)
-        threading.Event().wait(0.1)  # as long as it rests
-        arriving = registry.bring(acme.only.b3)
+        assert registry.providing.bringer is not None
+        assert registry.providing.bringer.is_contested(acme.only.b3)
+        arriving = brought(registry, acme.only.b3)
+        assert arriving.size == SIZE
         assert arriving.wait(SIZE - 1, WAIT) == SIZE
-        assert home.blob(acme.only.b3_hex).read_bytes() == data
+        assert home.blob(acme.only.b3_hex).read_bytes() == acme.source.read_bytes()
+        assert bad.uploaded > 0, "the stranger's was never tried"
+        registry.until(lambda status: not status.coming)
+        assert not registry.providing.bringer.is_contested(acme.only.b3)
+        given = (bad.uploaded, bad_too.uploaded)
+        home.blob(acme.only.b3_hex).unlink()  # somebody removed it: by now it is known who lied
+        again = registry.bring(acme.only.b3)
+        assert again.wait(SIZE - 1, WAIT) == SIZE
+        assert (bad.uploaded, bad_too.uploaded) == given
 
 
-def test_who_lists_anothers_blob_with_a_swarm_of_nobody_holds_it_up_once(tmp_path: Path) -> None:
-    """A stranger listed it first, of another size, with a torrent that nobody has: the next try goes by another."""
+def test_who_lists_anothers_blob_with_a_swarm_of_nobody_costs_its_patience_once(tmp_path: Path) -> None:
+    """Of another size, with a torrent that nobody has: the next description has its turn in the same breath."""
     acme = one_blob(tmp_path / "acme", SIZE, seed=1)
     evil = liar(tmp_path / "evil", acme, size=SIZE + 5)
     with (
@@ -61,24 +92,56 @@ def test_who_lists_anothers_blob_with_a_swarm_of_nobody_holds_it_up_once(tmp_pat
         registry_home(tmp_path / "registry", evil, acme) as (home, index),
         provided(home, index, mirroring(asking(good.endpoint, give_up_after=1.0))) as registry,
     ):
-        assert index.listings.manifests_of(acme.only.b3)[0][1] == evil.release.digest
-        assert registry.until(lambda status: status.here == 1 and not status.coming).failures == 1
+        status = registry.until(lambda status: status.here == 1 and not status.coming)
+        assert (status.failures, status.failed) == (1, ())
+        assert not [event for event in registry.events if "can't mirror" in str(event)], "not in the same breath"
         assert home.blob(acme.only.b3_hex).read_bytes() == acme.source.read_bytes()
 
 
-def test_a_reader_says_of_which_size_it_is_to_be(tmp_path: Path) -> None:
+def test_a_description_that_drips_must_let_the_next_one_have_its_turn(tmp_path: Path) -> None:
     acme = one_blob(tmp_path / "acme", SIZE, seed=1)
-    evil = liar(tmp_path / "evil", acme, size=SIZE + 5)
+    evil = liar(tmp_path / "evil", acme)
     with (
+        seeding(evil, up=40_000) as bad,
         seeding(acme) as good,
         registry_home(tmp_path / "registry", evil, acme) as (home, index),
-        provided(home, index, pulling_through(asking(good.endpoint, give_up_after=5.0))) as registry,
+        pytest.MonkeyPatch.context() as patch,
+        provided(home, index, mirroring(asking(bad.endpoint, good.endpoint))) as registry,
     ):
-        assert registry.providing.bringer is not None
-        arriving = registry.providing.bringer.bring(acme.only.b3, SIZE)
-        assert arriving.wait(SIZE - 1, WAIT) == SIZE
-        with pytest.raises(NotFoundError):
-            registry.providing.bringer.bring(acme.only.b3, SIZE + 5).wait(0, WAIT)
+        patch.setattr("samara.fetcher.intake_loop.LOOKED_OVER", 3.0)
+        registry.until(lambda status: status.here == 1 and not status.coming)
+        assert bad.uploaded > 0
+        assert home.blob(acme.only.b3_hex).read_bytes() == acme.source.read_bytes()
+
+
+def test_over_http_a_contested_blob_is_never_promised_a_wrong_length(tmp_path: Path) -> None:
+    acme = one_blob(tmp_path / "acme", SIZE, seed=1)
+    evil = liar(tmp_path / "evil", acme, size=SIZE - 5)
+    (port,) = free_ports(1)
+    with seeding(evil) as bad, seeding(acme, up=6 * MIB) as good:
+        options = pulling_through(asking(bad.endpoint, good.endpoint))
+        with node(tmp_path / "registry", port, options, evil, acme) as registry:
+            path = f"/v1/blobs/{acme.only.b3_hex}"
+            answers = [ask(registry.url, "HEAD", path), ask(registry.url, "GET", path, Range=f"bytes={SIZE - 9}-")]
+            assert [one[0] for one in answers] == [503, 503]
+            pause = threading.Event()
+            for _ in range(600):
+                status, data = ask(registry.url, "GET", path)
+                if status != 503:
+                    break
+                pause.wait(0.05)
+            assert (status, data == acme.source.read_bytes()) == (200, True)
+
+
+def ask(url: str, method: str, path: str, **headers: str) -> tuple[int, bytes]:
+    """One request."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
 
 
 def test_a_catalog_in_the_index_that_was_meddled_with_brings_nothing(tmp_path: Path) -> None:

@@ -262,6 +262,9 @@ class TestAnIndexOfTheFirstVersion:
                 with index:
                     assert index.counts().releases == 2
                     assert index.pull_records(10) == ()
+                    blob = index.blob(b3(WEIGHTS))
+                    assert blob is not None
+                    assert len(blob.locations) == len(index.partials()) == 1, "without a column that tells stores apart"
                     with pytest.raises(StoreError, match="can't write the index"):
                         signed(version=3).add_to(index)
             assert_all_is_there(home)

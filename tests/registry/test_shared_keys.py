@@ -1,5 +1,5 @@
 """Two instances on one PostgreSQL database with the keys of one publisher: they never sign two next versions of its
-catalog, and one of them goes on where the other has stopped. Real server, real keys.
+catalog, and one of them goes on where the other has stopped. And who audits what. Real server, real keys.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import pytest
 from service_kit import QUICK, Author
 from support.world import random_file
 
+from samara.fetcher.audit import findings
+from samara.fetcher.audit_facts import collect
 from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.publications.own import Seen, list_own, renew_own
@@ -19,7 +21,9 @@ from samara.registry.trust.making import init_publisher
 from samara.registry.trust.own_catalog import own_bundle
 from samara.registry.trust.publishers import load_publisher
 from samara.schemas.events import Event, Note, Warned
+from samara.schemas.manifest import parse_manifest
 from samara.schemas.metadata_bundle import MetadataBundle
+from samara.schemas.stamps import Stamp
 
 NOW = datetime.now(UTC)
 
@@ -97,3 +101,17 @@ def test_what_one_has_published_anew_the_other_neither_lists_nor_signs(acme: Aut
         assert [type(one) for one in said] == [Warned], "said once"
         assert two.listings.metadata(acme.identity) == bundle_of(acme.home)
         assert two.listings.equivocations(acme.identity) == ()
+
+
+def test_an_audit_judges_what_its_own_machine_answers_for(acme: Author, tmp_path: Path) -> None:
+    """Nobody here trusts acme, nor has a byte of it: whoever pinned it looks after it."""
+    stranger = Home(tmp_path / "three", acme.home.database)
+    with Index.open(stranger) as index:
+        assert findings(collect(stranger)) == ()
+        assert index.counts().locations == 0
+        assert len(collect(acme.home).releases) == 1
+        (file,) = index.releases()
+        weights = parse_manifest(file.envelope.payload).files[0]
+        stamp = Stamp(size=weights.size, mtime_ns=1, inode=1, device=1)
+        index.set_location(weights.b3, tmp_path / "a.bin", stamp, in_store=False, verified_at=1.0)
+        assert next(one.rule for one in findings(collect(stranger))) == "signature-bad"

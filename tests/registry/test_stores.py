@@ -232,6 +232,32 @@ class TestCopies:
         assert own_id(first) == before
         assert len(execute(str(first.database), "SELECT id FROM stores")) == 2
 
+    def test_one_that_runs_while_its_clone_starts_gets_another_id_and_keeps_its_files(
+        self, homes: tuple[Home, Home], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As with a machine's snapshot: the clone's home is at the same path, on its own disk."""
+        home, disk = homes[0], tmp_path / "clone"
+        boot = "1"
+        monkeypatch.setattr(stores, "seat_of", lambda _home: boot * 32)
+        with Index.open(home) as running:
+            signed().add_to(running)
+            put_known_blob(home, running)
+            before = own_id(home)
+            aside = tmp_path / "aside"
+            disk.mkdir()
+            os.link(home.root / "store-id", disk / "store-id")
+            home.root.rename(aside)
+            disk.rename(home.root)
+            boot = "2"
+            Index.open(home).close()  # the clone
+            assert own_id(home) == before
+            home.root.rename(disk)
+            aside.rename(home.root)
+            boot = "1"
+            running.keep_seat(home, now=time.time())
+            assert own_id(home) != before
+            assert len(places(running)) == 1
+
     def test_killed_between_file_and_row_it_is_the_same_store(
         self, homes: tuple[Home, Home], monkeypatch: pytest.MonkeyPatch
     ) -> None:

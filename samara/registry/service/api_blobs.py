@@ -7,7 +7,7 @@ withdrawn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import zstandard
@@ -22,7 +22,8 @@ from samara.registry.service.kept import Kept
 from samara.registry.service.service import Service
 from samara.schemas.bittorrent import bdecode, bencode, blob_file_name, parse_blob_torrent
 from samara.schemas.envelope import PAYLOAD_TYPE, canonical_json
-from samara.schemas.errors import NotFoundError
+from samara.schemas.errors import NotFoundError, StoreError
+from samara.schemas.hops import parse_hops
 from samara.schemas.manifest import INLINE_LIMIT, Release
 from samara.schemas.release_file import SUFFIX, ReleaseBundle, pack_release
 
@@ -36,11 +37,13 @@ Hex = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="64 lower-case 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Described:
-    """A blob as a listed release describes it."""
+    """A blob as a listed release describes it; `is_proven`: as it is; `is_agreed`: all say that it is that long."""
 
     size: int
     name: str
     inline: bytes | None
+    is_proven: bool = True
+    is_agreed: bool = True
 
 
 def routes(service: Service) -> APIRouter:
@@ -145,7 +148,7 @@ def routes(service: Service) -> APIRouter:
         return give(request, digest, name)
 
     def give(request: Request, digest: str, name: str | None) -> Response:
-        found = _described(service, digest)
+        found = _uncontested(service, request, f"b3:{digest}", _described(service, digest))
         own = {blob_file_name(digest, gguf=True), blob_file_name(digest, gguf=False)}
         if name is not None and name not in own and service.listings.file_name(f"b3:{digest}", name) is None:
             raise NotFoundError(f"no listed release calls blob b3:{digest} so", actual=repr(name[:80]))
@@ -227,7 +230,21 @@ def _described(service: Service, digest: str) -> _Described:
                 sizes.append(file.size)
     if not sizes:  # withdrawn a moment ago
         raise _unlisted(b3)
-    return _Described(size=sizes[0], name=name, inline=None)
+    here = record is not None and bool(record.locations)
+    return _Described(size=sizes[0], name=name, inline=None, is_proven=here, is_agreed=len(set(sizes)) == 1)
+
+
+def _uncontested(service: Service, request: Request, b3: str, found: _Described) -> _Described:
+    """The same, if nobody contradicts it; else with its true size, once it is here. Raises StoreError until then."""
+    bringer = service.bringer
+    if found.is_proven or bringer is None or (found.is_agreed and not bringer.is_contested(b3)):
+        return found
+    if request.method == "HEAD":
+        raise StoreError(f"publishers contradict each other about {b3}", next_step="ask for it, and try again later")
+    hops = parse_hops(request.query_params.get("via"), request.query_params.get("held"))
+    arriving = bringer.bring(b3, hops=hops)
+    arriving.close()
+    return replace(found, size=arriving.size)
 
 
 def _unlisted(b3: str) -> NotFoundError:

@@ -57,6 +57,11 @@ class Bringer(Protocol):
         StoreError (too many fetches wait; the store or the database can't be used).
         """
 
+    def is_contested(self, b3: str) -> bool:
+        """Whether publishers contradict each other about a blob that isn't here: its size is anybody's guess, and
+        `bring` raises StoreError until all of it is here and proven.
+        """
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedBlob:

@@ -85,6 +85,9 @@ class Bringer:
         self.refusal: SamaraError | None = None
         self.asked = 0
 
+    def is_contested(self, b3: str) -> bool:
+        return False
+
     def bring(self, b3: str, size: int | None = None, *, hops: Hops = DIRECTLY) -> Fetch:
         self.asked += 1
         if self.refusal is not None:
