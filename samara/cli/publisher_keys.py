@@ -12,6 +12,7 @@ import click
 from samara.cli import common
 from samara.cli.common import screen
 from samara.cli.passphrase import ask_passphrase
+from samara.cli.publisher_page import page, publisher_facts
 from samara.registry.home import Home
 from samara.schemas.errors import ExitCode, UsageError
 
@@ -120,8 +121,6 @@ def _hex(text: str) -> bytes:
 
 
 def _say(changed: Changed) -> None:
-    from samara.cli.publisher import page, publisher_facts
-
     publisher = changed.publisher
     if changed.made is not None:
         screen.note(f"made {publisher.key_path(changed.made)}")

@@ -1,7 +1,7 @@
 """Floor 3: giving.
 
-Lives here: reading a GGUF's header (gguf_facts), the one pass that hashes a file (hashing), its torrent (torrent),
-publishing (publish) and handing that to registries (push), the libtorrent session (swarm*, profiles) and seeding
+Lives here: reading a GGUF's header (gguf_facts), the one pass that hashes a file (hashing, source_file), its torrent
+(torrent), publishing (publish; which files: release_files, what people say of them: release_words) and handing that to registries (push), the libtorrent session (swarm*, profiles) and seeding
 (seed); names: finding what one stands for (naming), keeping one findable (announce, announcements), a catalog as a
 folder (site).
 

@@ -12,5 +12,5 @@
     direct       takes the place of the swarm where no peers are wanted: writes proven pieces itself
 
 Must not live here: HTTP itself (`samara.registry.http`), what a score is (`samara.fetcher.scores`), crash order
-(`samara.fetcher.transfer`). Start reading: pool.py.
+(`samara.fetcher.data_file`). Start reading: pool.py.
 """
