@@ -132,6 +132,7 @@ def main() -> None:
                 many, busy = seconds_of(client, server.url, large)
         result = {
             "machine": machine(),
+            "load_average": round(os.getloadavg()[0], 1),  # of others at work, whom wall seconds depend on
             "blocks": options.blocks,
             "body_bytes": len(large[0]),
             "one_block_ms": round(median(one) * 1000, 1),

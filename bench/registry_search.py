@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import http.client
+import os
 import random
 import sys
 import time
@@ -181,6 +182,8 @@ def main() -> None:
         if options.postgres:
             with postgres() as server, server.database() as database:
                 run("postgresql", Home(folder / "postgresql", server.url(database)))
+        # others at work, whom wall seconds depend on
+        result["load_average"] = round(os.getloadavg()[0], 1)
         report({**result, "machine": machine()}, rows, options.json)
 
 

@@ -167,6 +167,7 @@ class Keeping:
             for b3 in gone:
                 del self._kept[b3]
                 self._asked.pop(b3, None)
+            self._heal_times(int(self._clock()))
             if gone or self._asked:
                 self._save_asked()
             for b3 in self._kept:
@@ -183,6 +184,14 @@ class Keeping:
                 going = evictions(facts, over, now=now, keep=self._keep) or evictions(facts, over, now=now)
                 for fact in going or ():
                     self._evict(fact, "the quota is smaller than what is kept")
+
+    def _heal_times(self, now: int) -> None:
+        """The clock was set back: what was asked for "later" was asked for by now, or it would never go."""
+        early = {b3: replace(one, asked=now) for b3, one in self._kept.items() if one.asked > now}
+        self._asked = {b3: min(asked, now) for b3, asked in self._asked.items()}
+        if early:
+            self._kept = {**self._kept, **early}
+            self._file.write(self._kept)
 
     def _barred(self) -> frozenset[str]:
         """What is kept and its operator has barred since."""
@@ -240,14 +249,9 @@ class Keeping:
             if partial.folder.exists():
                 if not stack.enter_context(partial.locked(on_wait=lambda: None, give_up=lambda: True)):
                     return  # somebody pulls it just now
-                self._index.end_partial(fact.b3)
-                partial.remove()
+                _both(lambda: self._index.end_partial(fact.b3), partial.remove)
             self._on_evicted(fact.b3)
-            self._index.drop_location(path)
-            with io_errors(path):
-                path.unlink(missing_ok=True)
-                with contextlib.suppress(OSError):
-                    path.parent.rmdir()
+            _both(lambda: self._index.drop_location(path), lambda: _unlink(path))
         kept = dict(self._kept)
         kept.pop(fact.b3, None)
         self._file.write(kept)
@@ -300,6 +304,26 @@ class Keeping:
         with contextlib.suppress(SamaraError):
             return self._file.read()[0]
         return None
+
+
+def _both(forget: Callable[[], object], remove: Callable[[], object]) -> None:
+    """First the claim goes, then the bytes; but where the disk is so full that the index can't forget anything, the
+    bytes go first: a claim of a file that isn't there says nothing, since its stamp is looked at.
+    """
+    try:
+        forget()
+    except DiskFullError:
+        remove()
+        forget()
+    else:
+        remove()
+
+
+def _unlink(path: Path) -> None:
+    with io_errors(path):
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
 
 
 def _shown(home: Home) -> frozenset[Path]:

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+HOT = 6 * 3600.0  # seconds in which what a reader asked for stays, though mirroring wants something else there
 BUSY = 600.0  # seconds in which what was asked for counts as being given still
 
 
@@ -49,20 +50,26 @@ class KeptFact:
     is_needed: bool = False
 
 
-def targets(blobs: Iterable[Wanted], quota: int | None) -> tuple[Wanted, ...]:
+def targets(blobs: Iterable[Wanted], quota: int | None, *, hot: Collection[str] = frozenset()) -> tuple[Wanted, ...]:
     """What to hold, the most urgent first: always the publisher's turn that has the fewest bytes so far.
 
     What doesn't fit into `quota` (bytes; None: no bound) any more is left out, and smaller ones after it are not.
+    `hot` (b3): what is here because somebody asked for it of late. That stays, as far as half the quota: else it would
+    go for what mirroring wants, and be pulled again for whoever asks next, in turns.
     """
+    listed = tuple(blobs)
+    staying, had_by = _staying(listed, quota, hot)
+    kept = {blob.b3 for blob in staying}
     owners: defaultdict[str, list[Wanted]] = defaultdict(list)
-    for blob in blobs:
-        owners[blob.identity].append(blob)
+    for blob in listed:
+        if blob.b3 not in kept:
+            owners[blob.identity].append(blob)
     for mine in owners.values():  # the last one is next
         mine.sort(key=lambda blob: (blob.wanted_at, -blob.size, blob.b3))
-    turns = [(0, -mine[-1].wanted_at, identity) for identity, mine in owners.items()]
+    turns = [(had_by[identity], -mine[-1].wanted_at, identity) for identity, mine in owners.items()]
     heapq.heapify(turns)
-    chosen: list[Wanted] = []
-    total = 0
+    chosen: list[Wanted] = list(staying)
+    total = sum(blob.size for blob in staying)
     while turns:
         had, _, identity = heapq.heappop(turns)
         mine = owners[identity]
@@ -76,12 +83,28 @@ def targets(blobs: Iterable[Wanted], quota: int | None) -> tuple[Wanted, ...]:
     return tuple(chosen)
 
 
+def _staying(
+    blobs: Iterable[Wanted], quota: int | None, hot: Collection[str]
+) -> tuple[list[Wanted], defaultdict[str, int]]:
+    """(what is hot and stays, the bytes of it that each publisher has)."""
+    found: list[Wanted] = []
+    had_by: defaultdict[str, int] = defaultdict(int)
+    total = 0
+    for blob in sorted((one for one in blobs if one.b3 in hot), key=lambda one: (-one.asked_at, one.b3)):
+        if quota is None or total + blob.size <= quota // 2:
+            found.append(blob)
+            total += blob.size
+            had_by[blob.identity] += blob.size
+    return found, had_by
+
+
 def eviction_order(
     facts: Iterable[KeptFact], *, now: float, keep: Collection[str] = frozenset(), busy: float = BUSY
 ) -> list[KeptFact]:
     """What may go, first what goes first: withdrawn, no longer listed, then what nobody has wanted for longest.
 
-    Never what is needed or was asked for within `busy` seconds; of what is listed, nothing in `keep` (b3).
+    What was wanted in the future, by a clock that was set back since, was wanted now. Never what is needed or was asked
+    for within `busy` seconds; of what is listed, nothing in `keep` (b3).
     """
     may_go = [
         fact
@@ -90,7 +113,7 @@ def eviction_order(
         and not 0 <= now - fact.asked_at < busy
         and (fact.b3 not in keep or fact.withdrawn or fact.listed_at is None)
     ]
-    return sorted(may_go, key=lambda fact: (_rank(fact), max(fact.asked_at, fact.listed_at or 0.0), fact.b3))
+    return sorted(may_go, key=lambda fact: (_rank(fact), min(now, max(fact.asked_at, fact.listed_at or 0.0)), fact.b3))
 
 
 def evictions(

@@ -17,7 +17,7 @@ from pathlib import Path
 from samara.fetcher.coming import Coming, Stage
 from samara.fetcher.intake import Intake
 from samara.fetcher.keeping import Keeping
-from samara.fetcher.keeping_rules import Wanted, targets
+from samara.fetcher.keeping_rules import HOT, Wanted, targets
 from samara.registry.giving import Giving
 from samara.registry.index import Index
 from samara.registry.listed_blobs import ListedBlob
@@ -224,7 +224,9 @@ class Mirroring:
         offered = [blob for blob in listed if not blob.withdrawn]
         here = {blob.b3: place.path for blob in offered if (place := whole_place(blob.places)) is not None}
         ours = [self._wanted(blob) for blob in offered if blob.b3 not in here or self._keeping.is_ours(blob.b3)]
-        aim = targets(ours, self._keeping.quota) if self._rules.mirror else ()
+        now = self._clock()
+        hot = {blob.b3 for blob in ours if blob.b3 in here and 0 < now - blob.asked_at < HOT}
+        aim = targets(ours, self._keeping.quota, hot=hot) if self._rules.mirror else ()
         self._keeping.set_targets(frozenset(blob.b3 for blob in aim))
         self._keeping.tidy()
         if self._keeping.evicted:
@@ -252,7 +254,7 @@ class Mirroring:
             b3=blob.b3,
             size=blob.size,
             identity=blob.identity,
-            listed_at=blob.listed_at,
+            listed_at=min(blob.listed_at, self._clock()),  # one of the future: by a clock that was set back since
             asked_at=self._keeping.asked_at(blob.b3),
         )
 

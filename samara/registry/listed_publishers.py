@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from samara.registry import barred
 from samara.registry.index_columns import bytes_of, text_of
-from samara.registry.publications.lookalikes import skeleton, skeleton_of
+from samara.registry.lookalikes import skeleton, skeleton_of
 from samara.registry.tables import (
     CatalogRow,
     EquivocationRow,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samara.fetcher.keeping_rules import BUSY, KeptFact, Wanted, eviction_order, evictions, targets
+from samara.fetcher.keeping_rules import BUSY, HOT, KeptFact, Wanted, eviction_order, evictions, targets
 from samara.fetcher.mirroring import next_try
 
 NOW = 2_000_000_000.0
@@ -124,3 +125,49 @@ def test_who_fails_rests_longer_each_time_but_not_for_ever(count: int, draw: flo
     rest = next_try(count, first=30.0, longest=21_600.0, draw=draw)
     assert 15.0 <= rest <= 1.5 * 21_600.0
     assert next_try(count + 1, first=30.0, longest=21_600.0, draw=draw) >= rest
+
+
+@given(wanted_sets, st.integers(0, 2000), st.sets(st.integers(0, 40)))
+def test_what_readers_asked_for_stays_within_half_the_quota_and_the_whole_stays_within_it(
+    blobs: list[Wanted], quota: int, numbers: set[int]
+) -> None:
+    hot = {f"b3:{number:064x}" for number in numbers}
+    chosen = targets(blobs, quota, hot=hot)
+    assert sum(blob.size for blob in chosen) <= quota
+    assert len({blob.b3 for blob in chosen}) == len(chosen)
+    latest = max((blob for blob in blobs if blob.b3 in hot), key=lambda blob: (blob.asked_at, blob.b3), default=None)
+    if latest is not None and latest.size <= quota // 2 and sum(b.asked_at == latest.asked_at for b in blobs) == 1:
+        assert latest in chosen
+
+
+def test_what_readers_want_and_what_mirroring_wants_are_not_pulled_in_turns() -> None:
+    """A day: readers ask for two blobs of one publisher every hour, three others have one each; room is for four."""
+    asked = {name: Wanted(b3=name, size=10, identity="loved", listed_at=NOW - 200) for name in ("a", "b")}
+    others = [Wanted(b3=name, size=10, identity=name, listed_at=NOW - 100) for name in ("x", "y", "z")]
+    here = {blob.b3 for blob in others}
+    asked_at, now, pulls = dict.fromkeys(asked, 0.0), NOW, 0
+    for _hour in range(24):
+        for name in asked:
+            now += 1800
+            asked_at[name] = now
+            if name not in here:
+                facts = [KeptFact(b3=b3, bytes=10, asked_at=asked_at.get(b3, 0.0), listed_at=NOW) for b3 in here]
+                going = evictions(facts, 10 * len(here) + 10 - 40, now=now)
+                assert going is not None
+                here = (here - {fact.b3 for fact in going}) | {name}
+                pulls += 1
+            now += 1200  # nobody is being given anything any more, and mirroring looks again
+            listed = [*(replace(blob, asked_at=asked_at[blob.b3]) for blob in asked.values()), *others]
+            hot = {b3 for b3 in here if 0 < now - asked_at.get(b3, 0.0) < HOT}
+            aim = {blob.b3 for blob in targets(listed, 40, hot=hot)}
+            pulls += len(aim - here)
+            here = aim
+    assert pulls <= 3, f"{pulls} pulls in a day"
+
+
+def test_times_of_a_clock_that_was_set_back_put_nothing_beyond_reach() -> None:
+    facts = [
+        KeptFact(b3="later", bytes=1, asked_at=NOW + 9e6, listed_at=NOW - 5),
+        KeptFact(b3="older", bytes=1, asked_at=0.0, listed_at=NOW - 9),
+    ]
+    assert [fact.b3 for fact in eviction_order(facts, now=NOW)] == ["older", "later"]

@@ -15,9 +15,9 @@ from support.world import random_file
 from samara.registry.barred import parse_subject
 from samara.registry.home import Home
 from samara.registry.index import Index
+from samara.registry.lookalikes import is_encoded, skeleton, skeleton_of
 from samara.registry.publications.accept import Rules, accept
 from samara.registry.publications.claims import ClaimRules
-from samara.registry.publications.lookalikes import is_encoded, skeleton, skeleton_of
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.tables import NamespaceRow, PublisherRow
 from samara.registry.takedowns import Takedowns

@@ -163,7 +163,7 @@ def test_an_index_that_another_process_holds_locked(
         assert place.publish(bodies[2]).body["listed"] == 3
 
 
-@pytest.mark.parametrize("how", ["deleted", "moved", pytest.param("replaced", marks=LONG)])
+@pytest.mark.parametrize("how", ["deleted", *(pytest.param(one, marks=LONG) for one in ("moved", "replaced"))])
 def test_an_index_that_goes_while_it_is_used_takes_nothing_with_it(tmp_path: Path, how: str) -> None:
     """What is written into a file without a name would be acknowledged and lost."""
     _, bodies = publications(tmp_path, 4)

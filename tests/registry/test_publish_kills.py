@@ -125,10 +125,11 @@ def _post(place: Site, body: bytes, answers: list[int]) -> None:
         answers.append(place.publish(body).status)
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=LONG)])
+@pytest.mark.long
 def test_a_push_that_is_killed_at_random_moments_is_made_whole_by_the_next_one(
-    tmp_path: Path, dice: random.Random, rounds: int
+    tmp_path: Path, dice: random.Random
 ) -> None:
+    rounds = 20
     acme = author(tmp_path / "acme", "acme")
     acme.publish("tiny:v1", tiny_files(tmp_path / "tiny"))
     place = site(Home(tmp_path / "registry"))

@@ -26,7 +26,7 @@ from samara.registry.publications.sync import sync_from
 from samara.registry.service.app import create_app
 from samara.registry.service.server import RunningServer
 from samara.registry.service.service import Service
-from samara.registry.service.settings import Settings
+from samara.registry.service.settings import Quotas, Settings
 from samara.registry.trust.own_catalog import nothing, update_catalog
 from samara.registry.trust.pins import TrustFolder
 from samara.schemas.errors import NetworkError, TrustError
@@ -44,13 +44,14 @@ DEAD = "http://127.0.0.1:9"
 
 
 @contextmanager
-def empty_registry(folder: Path) -> Iterator[tuple[Service, str]]:
+def empty_registry(folder: Path, quotas: Quotas | None = None) -> Iterator[tuple[Service, str]]:
     """One that nobody has published at, and its address, which is its origin."""
     home = Home(folder)
     with Index.open(home) as index:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = int(probe.getsockname()[1])
-        service = Service(home=home, index=index, settings=Settings(origin=f"http://127.0.0.1:{port}"))
+        settings = Settings(origin=f"http://127.0.0.1:{port}", quotas=quotas or Quotas())
+        service = Service(home=home, index=index, settings=settings)
         with RunningServer(create_app(service), ("127.0.0.1", port)) as server:
             yield service, server.url
 
@@ -97,6 +98,14 @@ def test_push_says_why_a_registry_refuses(tmp_path: Path, acme: Author) -> None:
         assert outcome.status == 6
         assert "belongs to another publisher" in outcome.message
     with pytest.raises(NetworkError):
+        push(acme.home, acme.publisher, url)
+
+
+def test_a_registry_without_room_is_no_matter_of_trust(tmp_path: Path, acme: Author) -> None:
+    with (
+        empty_registry(tmp_path / "registry", Quotas(stored_bytes=100)) as (_, url),
+        pytest.raises(NetworkError, match="keeps no more"),
+    ):
         push(acme.home, acme.publisher, url)
 
 

@@ -24,7 +24,7 @@ from samara.registry.home import Home
 from samara.registry.index import Index
 from samara.registry.publications.accept import Rules, accept
 from samara.registry.publications.claims import ClaimRules
-from samara.registry.publications.own import list_own
+from samara.registry.publications.own import Seen, list_own
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.service.app import create_app
 from samara.registry.service.logs import Answered
@@ -33,6 +33,7 @@ from samara.registry.service.service import Service
 from samara.registry.service.settings import Rates, Settings
 from samara.registry.takedowns import Takedowns
 from samara.registry.tracker import Tracker, Upkeep
+from samara.schemas.events import Event
 from samara.schemas.manifest import Release
 from samara.schemas.publication import MEDIA_TYPE, pack_publication
 from samara.seeder.publish import Description
@@ -349,3 +350,21 @@ def test_this_machines_own_publisher_gets_no_barred_name_and_is_listed_all_the_s
         Takedowns(index.database).bar(parse_subject("acme"), "a trade mark", now=1.0)
         (accepted,) = list_own(own.home, index, now=datetime.now(UTC))
     assert (accepted.names, accepted.listed) == ((), 1)
+
+
+def test_this_machines_own_publisher_may_be_barred_too_and_that_is_said_once(tmp_path: Path) -> None:
+    own = author(tmp_path, "acme")
+    own.publish("x:v1", [random_file(tmp_path / "x.bin", 100_000, seed=4)])
+    said: list[Event] = []
+    seen: Seen = {}
+    with Index.open(own.home) as index:
+        takedowns, subject = Takedowns(index.database), parse_subject(own.identity)
+        takedowns.bar(subject, "by mistake", now=1.0)
+        for _ in range(3):
+            assert list_own(own.home, index, now=datetime.now(UTC), seen=seen, on_event=said.append) == ()
+        (warning,) = said
+        assert "by mistake" in str(warning)
+        takedowns.lift(subject, now=2.0)
+        own.publish("x:v2", [random_file(tmp_path / "y.bin", 100_000, seed=5)])
+        (accepted,) = list_own(own.home, index, now=datetime.now(UTC), seen=seen, on_event=said.append)
+    assert accepted.listed == 2

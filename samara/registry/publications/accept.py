@@ -25,10 +25,10 @@ from samara.registry.http.dial import Resolve, system_resolve
 from samara.registry.index import Index
 from samara.registry.index_columns import text_of
 from samara.registry.index_database import Database
+from samara.registry.lookalikes import skeleton, skeleton_of
 from samara.registry.publications.claims import ClaimRules, Grant, claimed_name, judge_claim, may_publish
 from samara.registry.publications.judge import EquivocatedError, Judgement, judge_catalog, order_of
 from samara.registry.publications.listing_rows import Described, Synced, described, release_size, sync_listings
-from samara.registry.publications.lookalikes import skeleton, skeleton_of
 from samara.registry.publications.mirrors import check_mirrors
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.tables import CatalogRow, EquivocationRow, NamespaceRow, PublisherRow

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from samara.registry.publications.lookalikes import is_encoded, skeleton
+from samara.registry.lookalikes import is_encoded, skeleton
 from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.trust.roots import RootChain, verify_root_chain
 from samara.registry.trust.signing import verify_envelope, verify_listed_envelope

@@ -337,7 +337,7 @@ class _Run:
 
     def _may_gain(self, there: Listed) -> bool:
         name = there.namespace
-        if name is None or self._index.listings.namespace_owner(name) is not None:
+        if name is None or not self._index.listings.is_free(name, there.identity):
             return False
         return self._how.reserved.get(name) in {None, there.identity}
 
