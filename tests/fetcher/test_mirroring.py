@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -210,6 +211,30 @@ def test_what_the_operator_pulled_is_never_evicted(tmp_path: Path) -> None:
             pause.wait(0.05)
         registry.until(lambda status: status.brought == 2 and not status.coming)
         assert not home.blob(first.only.b3_hex).exists()
+
+
+def test_a_clock_that_was_years_ahead_leaves_nothing_that_never_goes(tmp_path: Path) -> None:
+    first, second = shelves(tmp_path, {"acme": SIZE, "umbra": SIZE})
+    right = 1_900_000_000.0
+    now = [right + 9e7]
+    with seeding(first) as one, seeding(second) as two, registry_home(tmp_path / "r", first, second) as (home, index):
+        options = pulling_through(asking(one.endpoint, two.endpoint), quota=SIZE)
+        with provided(home, index, options, clock=lambda: now[0]) as registry:
+            registry.bring(first.only.b3).close()
+            registry.until(lambda status: status.brought == 1 and not status.coming)
+            now[0] = right  # while it runs
+            waiting = threading.Event()
+            for _ in range(500):
+                (kept,) = json.loads((home.root / NAME).read_bytes())["blobs"].values()
+                if kept["asked"] <= right:
+                    break
+                waiting.wait(0.02)
+            assert kept["asked"] == right
+        with provided(home, index, options, clock=lambda: right + 10_000) as registry:
+            registry.bring(second.only.b3).close()
+            registry.until(lambda status: status.brought == 1 and not status.coming)
+        assert is_here(home, second)
+        assert not is_here(home, first)
 
 
 def test_a_smaller_quota_takes_what_is_too_much(tmp_path: Path) -> None:
