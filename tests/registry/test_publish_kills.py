@@ -44,7 +44,7 @@ def test_a_kill_at_any_step_leaves_all_or_nothing(
     driver = Path(__file__).with_name("publish_kill_driver.py")
     url = [] if kind == "sqlite" else [request.getfixturevalue("postgres_server").socket_url("postgres")]
     command = [sys.executable, driver, tmp_path, str(every), at_once, *url]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
     steps, nothing, all_of_it = map(int, done.stdout.split())
     assert steps > 100
