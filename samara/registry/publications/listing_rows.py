@@ -19,7 +19,7 @@ from samara.registry.publications.refusals import PublicationRefusedError, Reaso
 from samara.registry.search_words import Searchable, searchable, words_of
 from samara.registry.tables import FileRow, ListingRow, ModelRow, PublisherRow, ReleaseRow, TorrentRow
 from samara.schemas.catalog import Catalog, CatalogEntry
-from samara.schemas.digests import b3, b3_raw
+from samara.schemas.digests import b3
 from samara.schemas.errors import MalformedError
 from samara.schemas.manifest import Release, parse_manifest
 
@@ -304,8 +304,3 @@ def release_size(session: Session, publisher_id: int) -> tuple[int, int]:
         select(sa.func.coalesce(sa.func.sum(sa.func.length(TorrentRow.data)), 0)).where(TorrentRow.id.in_(named))
     )
     return int(count), int(manifests) + int(torrents or 0)
-
-
-def row_of(session: Session, manifest: str) -> int | None:
-    """The number of a release."""
-    return session.scalar(select(ReleaseRow.id).where(ReleaseRow.manifest_digest == b3_raw(manifest)))
