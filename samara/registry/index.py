@@ -21,7 +21,8 @@ from samara.registry import index_blobs, index_partials, index_pulls, index_rele
 from samara.registry.durable import io_errors
 from samara.registry.holdings import Forgotten, Holdings, forget, held_releases, is_needed
 from samara.registry.home import Home
-from samara.registry.index_database import Database, open_database
+from samara.registry.index_database import Database
+from samara.registry.index_opening import open_database
 from samara.registry.listings import Listings
 from samara.registry.own_rows import is_own
 from samara.registry.records import BlobRecord, Counts, Location, StoredRelease

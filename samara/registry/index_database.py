@@ -1,7 +1,7 @@
 """The database that holds the index: its transactions and what its errors mean. Knows nothing of what is in it.
 
-`open_database` gives the SQLite file of a home (`index_sqlite`), or the PostgreSQL database that its URL names
-(`index_postgres`). SQLAlchemy's exceptions stop here. Used by `samara.registry.index` and what it hands out.
+Its two kinds are `index_sqlite` and `index_postgres`; `index_opening` chooses. SQLAlchemy's exceptions stop here. Used
+by `samara.registry.index` and what it hands out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from sqlalchemy import exc
 from sqlalchemy.orm import Session
 
-from samara.registry.home import Home
 from samara.registry.own_rows import STORE
 from samara.schemas.errors import SamaraError, StoreError, UsageError
 
@@ -131,17 +130,3 @@ class Database(ABC):
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
             # a row that is no value of ours: text where bytes belong, half a digest, signatures that are no JSON
             raise self._damaged(f"{type(error).__name__}: {error}") from error
-
-
-def open_database(home: Home, lock_wait: float, *, make: bool) -> Database:
-    """The database of a home. Opens no connection yet. Raises UsageError for a URL that means no database of ours.
-
-    `lock_wait`: seconds to wait for another writer. `make`: whether there may be no file yet.
-    """
-    if home.database is not None:
-        from samara.registry.index_postgres import PostgresDatabase
-
-        return PostgresDatabase(home.database, lock_wait)
-    from samara.registry.index_sqlite import SqliteDatabase
-
-    return SqliteDatabase(home.index, lock_wait, make=make)

@@ -10,7 +10,7 @@ from samara.registry import schema, stores
 from samara.registry.durable import io_errors
 from samara.registry.home import Home
 from samara.registry.index import LOCK_WAIT_SECONDS, Index
-from samara.registry.index_database import open_database
+from samara.registry.index_opening import open_database
 from samara.registry.records import Counts
 from samara.registry.stores import UNCLAIMED, StoreStatus
 from samara.registry.tables import HEAD

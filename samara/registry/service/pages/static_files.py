@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import functools
 from importlib import resources
-from typing import TYPE_CHECKING
 
 from blake3 import blake3
 from fastapi import Request
 from fastapi.responses import Response
 
 from samara.schemas.errors import NotFoundError
-
-if TYPE_CHECKING:
-    from samara.registry.service.pages.rendering import Pages
 
 TYPES = {
     "style.css": "text/css; charset=utf-8",
@@ -33,12 +29,12 @@ def static_url(name: str) -> str:
     return f"/static/{name}?v={_file(name)[1]}"
 
 
-def answer(_pages: Pages, request: Request) -> Response:
+def answer(_pages: object, request: Request) -> Response:
     """/static/{name}."""
     return _answer(request, str(request.path_params["name"]))
 
 
-def icon(_pages: Pages, request: Request) -> Response:
+def icon(_pages: object, request: Request) -> Response:
     """/favicon.ico: what browsers ask for unasked."""
     return _answer(request, "icon.svg")
 
