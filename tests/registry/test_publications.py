@@ -394,6 +394,18 @@ def test_names_of_one_publisher_are_few(index: Index, acme: Author) -> None:
     refused(index, acme.publication(claim=acme.claim("three")), Reason.QUOTA, rules)
 
 
+def test_names_that_the_operator_gives_count_for_nobody(tmp_path: Path, index: Index, acme: Author) -> None:
+    other = author(tmp_path / "other", "other")
+    given = {"three": acme.publisher.identity, "kept": other.publisher.identity, "too": other.publisher.identity}
+    none = replace(RULES.claims, at_most=0, listed=given)
+    assert taken(index, acme.publication(), replace(RULES, claims=none)).names == ("three",)
+    refused(index, acme.publication(claim=acme.claim("one")), Reason.QUOTA, replace(RULES, claims=none))
+    one = replace(RULES.claims, at_most=1)
+    taken(index, acme.publication(claim=acme.claim("one")), replace(RULES, claims=replace(one, listed=given)))
+    more = replace(one, listed={**given, "four": acme.publisher.identity})
+    assert taken(index, acme.publication(), replace(RULES, claims=more)).names == ("four", "one", "three")
+
+
 def test_where_the_operator_lists_names_nobody_else_publishes(tmp_path: Path, index: Index, acme: Author) -> None:
     rules = replace(RULES, claims=ClaimRules(origin=ORIGIN, is_open=False, listed={"models": acme.identity}))
     assert taken(index, acme.publication(), rules).names == ("models",)

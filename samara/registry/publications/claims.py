@@ -27,7 +27,7 @@ MAX_AHEAD = timedelta(minutes=5)
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimRules:
     """`origin`: this registry's own. `is_open`: whether free names may be claimed. `listed`: name → identity, by the
-    operator. `at_most`: names of one publisher.
+    operator. `at_most`: names that one publisher may have besides those that the operator lists for it.
     """
 
     origin: str
@@ -104,11 +104,12 @@ def judge_claim(
                 )  # fmt: skip
             _require_free(name, identity, {**owners, **rules.listed}, barred)
             granted.append(Grant(name=name, statement=canonical_json(claim.as_dict())))
-    have = sum(1 for owner in owners.values() if owner == identity)
-    if granted and have + len(granted) > max(rules.at_most, len(rules.listed)):
+    given = {name for name, listed in rules.listed.items() if listed == identity}
+    have = {name for name, owner in owners.items() if owner == identity} | {grant.name for grant in granted}
+    if granted and len(have) > rules.at_most + len(given & have):
         raise PublicationRefusedError(
             Reason.QUOTA, "too many names of one publisher", expected=f"at most {rules.at_most}",
-            actual=have + len(granted),
+            actual=len(have - given),
         )  # fmt: skip
     return tuple(granted)
 
