@@ -64,3 +64,9 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
     complaints = [line for line in done.stderr.splitlines() if "samara.service" in line]
     assert complaints == [], done.stderr
+
+
+def test_the_unit_leaves_the_boots_number_readable() -> None:
+    """By it a store is told from its clone on another machine (`samara.registry.store_id`); ProcSubset=pid hides it."""
+    lines = (DEPLOY / "samara.service").read_text().splitlines()
+    assert [line for line in lines if line.startswith("ProcSubset=") and line != "ProcSubset=all"] == []
