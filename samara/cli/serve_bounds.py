@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 MIB = 1 << 20
-MAX_PUBLICATION = (MIB, 512 * MIB)  # it is held in memory
+MAX_PUBLICATION = (MIB, 256 * MIB)  # as much as bodies may take in memory together (guard.UPLOADED)
 MAX_STORED = (MIB, 1 << 50)
 MAX_CONTACT = 300  # characters
 FETCHING = ("pull_at_once", "pull_waiting")  # of no use where nothing is fetched

@@ -7,8 +7,10 @@ import os
 import pytest
 
 from samara.cli.serve import command, plan_of
+from samara.cli.serve_bounds import MAX_PUBLICATION
 from samara.cli.serving import ServePlan
 from samara.fetcher.intake import Limits
+from samara.registry.service.guard import UPLOADED
 from samara.registry.service.settings import Quotas, Rates, Settings
 from samara.registry.service.wire_limits import WireLimits
 from samara.registry.tracker import Rules
@@ -68,6 +70,7 @@ def test_the_environment_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (["--max-publisher-bytes=1kB"], "--max-publisher-bytes out of bounds"),
         (["--max-publication=1TB"], "--max-publication out of bounds"),
+        (["--max-publication=257MiB"], "--max-publication out of bounds"),
         (["--max-publication=many"], "not a size"),
         (["--connections=20", "--connections-per-address=21"], "more connections of one address than in all"),
         (["--pull-waiting=0"], "--pull-waiting is about what is fetched"),
@@ -81,3 +84,8 @@ def test_what_cant_be_meant_is_refused(arguments: list[str], about: str) -> None
     with pytest.raises(UsageError) as refused:
         planned(*arguments)
     assert about in str(refused.value)
+
+
+def test_the_largest_publication_that_may_be_allowed_fits_into_what_is_held_in_memory() -> None:
+    plan = planned(f"--max-publication={MAX_PUBLICATION[1]}")
+    assert plan.settings.quotas.publish_bytes <= UPLOADED
