@@ -93,18 +93,23 @@ def count(session: Session) -> int:
     return session.scalar(select(sa.func.count()).select_from(ListingRow)) or 0
 
 
-def history(session: Session, owner: Owner, model: str) -> tuple[KnownRelease, ...]:
+def history(session: Session, owner: Owner, model: str, *, barred_too: bool) -> tuple[KnownRelease, ...]:
     """See `Listings.history`."""
     rows = session.execute(
-        select(ReleaseRow.manifest_digest, ReleaseRow.tag, ReleaseRow.version, ReleaseRow.created)
+        select(
+            ReleaseRow.id, ModelRow.publisher_id, ReleaseRow.manifest_digest, ReleaseRow.tag, ReleaseRow.version,
+            ReleaseRow.created,
+        )
         .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
         .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
         .where(PublisherRow.identity == owner.identity, ModelRow.name == model)
         .order_by(ReleaseRow.version.desc(), ReleaseRow.id.desc())
-    )
+    ).all()  # fmt: skip
+    kept_out = barred.releases_of(session, rows[0].publisher_id) if rows and not barred_too else {}
     return tuple(
         KnownRelease(manifest=digest_of(digest), tag=text_of(tag), version=int(version), created=text_of(at))
-        for digest, tag, version, at in rows
+        for number, _, digest, tag, version, at in rows
+        if number not in kept_out
     )
 
 

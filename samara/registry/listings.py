@@ -120,10 +120,10 @@ class Listings:
         with self._database.read() as session:
             return listed_models.count(session)
 
-    def history(self, owner: Owner, model: str) -> tuple[KnownRelease, ...]:
-        """The releases of a model that are kept here, the highest version first."""
+    def history(self, owner: Owner, model: str, *, barred_too: bool = False) -> tuple[KnownRelease, ...]:
+        """The releases of a model that are kept here, the highest version first; what is barred only if asked for."""
         with self._database.read() as session:
-            return listed_models.history(session, owner, model)
+            return listed_models.history(session, owner, model, barred_too=barred_too)
 
     def tags(
         self,

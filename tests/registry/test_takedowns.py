@@ -170,6 +170,7 @@ def test_a_barred_blob_is_given_by_no_route_and_comes_back_with_nobodys_publicat
     for path in addresses(one, "acme"):
         assert running.status(path) in {200, 409}, path  # 409: the Hub's answer where bytes are in the swarm alone
     assert blob.b3 in running.tracked()
+    sibling = release(running, acme, "two", "v1")
 
     done = running.samara("bar", blob.b3, "--why", "court order 12/26")
     assert sorted(name.split("/", 1)[1] for name in done["listings"]) == ["one:v1", "two:v1"]
@@ -179,6 +180,11 @@ def test_a_barred_blob_is_given_by_no_route_and_comes_back_with_nobodys_publicat
     for path in addresses(other, "acme"):
         assert running.status(path) in {200, 409}, path
     assert running.status("/acme/two") == 200, "the model's other release stays"
+    for path in ("/acme/two", "/v1/models/acme/two"):
+        shown = running.ask(path, Accept="text/html")[2].decode()
+        assert sibling.digest not in shown, "nothing points to what was taken down"
+        assert "/releases/v1" not in shown, "nothing points to what was taken down"
+    assert running.status(f"/acme/two/releases/v1?version={sibling.version}") == 410
     assert blob.b3 not in running.tracked()
 
     status, headers, body = running.ask(f"/v1/blobs/{blob.b3_hex}")
@@ -325,6 +331,9 @@ def test_a_publisher_that_is_barred_while_its_publication_is_judged_gets_nothing
         (["remove", "acme", "--name", "acme"], 2),
         (["remove", "../x"], 2),
         (["bar", "b3:00", "--why", "x"], 2),
+        (["bar", "0f" * 32, "--why", "a digest as b3sum prints it"], 2),
+        (["unbar", "0F" * 32], 2),
+        (["list", "--offset", "9" * 30], 2),
         (["bar", "Not A Name", "--why", "x"], 2),
         (["bar", "x", "--why", "  "], 2),
         (["bar", "x", "--why", "\x1b[2J"], 2),

@@ -112,7 +112,7 @@ def _current(listing: Listing) -> Shown:
 
 
 def _older(pages: Pages, owner: Owner, listing: Listing, version: int) -> Shown:
-    history = pages.service.listings.history(owner, listing.model)
+    history = pages.service.listings.history(owner, listing.model, barred_too=True)
     known = next((one for one in history if one.tag == listing.tag and one.version == version), None)
     if known is None:
         raise NotFoundError(f"no version {version} of {owner.slug}/{listing.model}:{listing.tag} is kept here")
