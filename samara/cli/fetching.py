@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from samara.cli.amounts import Amount
 from samara.cli.network import network_options, parse_rate, swarm_options
 from samara.schemas.endpoints import parse_peer
 from samara.schemas.errors import UsageError
@@ -33,7 +34,7 @@ def fetching_options(function: F) -> F:
             click.option("--p2p-only", is_flag=True, help="Only peers, no HTTP mirrors."),
             click.option("--no-p2p", is_flag=True, help="Same as --mirror-only."),
             click.option(
-                "--give-up-after", type=click.FloatRange(min=1), default=120.0, show_default=True, metavar="SECONDS",
+                "--give-up-after", type=Amount(min=1), default=120.0, show_default=True, metavar="SECONDS",
                 help="End when nothing has come for so long; what is here is kept.",
             ),
             click.option(

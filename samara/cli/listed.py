@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from samara.registry.takedowns import Taken
 
 MAX_SHOWN = 100_000
+MAX_OFFSET = 1_000_000_000  # databases take 64 bits
 _NAMED = 20  # listings named in a sentence
 
 command = click.Group(
@@ -40,7 +41,7 @@ command = click.Group(
 @click.option(
     "--limit", type=click.IntRange(1, MAX_SHOWN), default=1000, show_default=True, help="At most so many."
 )  # fmt: skip
-@click.option("--offset", type=click.IntRange(0), default=0, help="After so many.")
+@click.option("--offset", type=click.IntRange(0, MAX_OFFSET), default=0, help="After so many.")
 def list_(*, publisher: str | None, limit: int, offset: int) -> None:
     """Print what is listed, in the order in which it came; withdrawn releases too."""
     from samara.registry.index import Index

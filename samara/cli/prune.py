@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from samara.cli.amounts import Amount
 from samara.cli.cleaning import show_cleaned
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
@@ -30,7 +31,7 @@ from samara.schemas.errors import ExitCode, UsageError
     help="Remove releases but the newest N versions of each name.",
 )  # fmt: skip
 @click.option(
-    "--older-than", type=click.FloatRange(min=0), metavar="DAYS",
+    "--older-than", type=Amount(min=0), metavar="DAYS",
     help="Remove releases that came more than DAYS ago; of half downloads those that rested so long (else 30 days).",
 )  # fmt: skip
 @click.option("--keep", multiple=True, metavar="REF", help="Keep this one whatever the rules say (repeatable).")

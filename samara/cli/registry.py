@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from samara.cli import common
+from samara.cli.amounts import Amount
 from samara.cli.common import screen
 from samara.cli.signals import stop_on_signals
 from samara.registry.home import Home
@@ -74,9 +75,7 @@ def list_() -> None:
 @click.option("--names", is_flag=True, help="Take over names that publishers claimed there with a signature.")
 @click.option("--only", multiple=True, metavar="IDENTITY", help="Follow this publisher alone; repeatable.")
 @click.option("--private-mirrors", is_flag=True, help="Mirrors of releases may be in private networks.")
-@click.option(
-    "--every", type=click.FloatRange(min=5), metavar="SECONDS", help="Do it again and again, until told to stop."
-)
+@click.option("--every", type=Amount(min=5), metavar="SECONDS", help="Do it again and again, until told to stop.")
 def sync(*, url: str, names: bool, only: tuple[str, ...], private_mirrors: bool, every: float | None) -> None:
     """Follow the registry at URL: list here what its publishers proved there. Each is proven again.
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import click
 
+from samara.cli.amounts import Amount
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.cli.signals import terminate_like_ctrl_c
@@ -27,9 +28,7 @@ from samara.schemas.manifest import Role
 @click.argument("prompt")
 @click.option("--raw", is_flag=True, help="Give the prompt as it is, without the model's chat template.")
 @click.option("--max-tokens", type=click.IntRange(min=1), default=256, show_default=True)
-@click.option(
-    "--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 always answers the same."
-)
+@click.option("--temperature", type=Amount(min=0), default=0.0, show_default=True, help="0 always answers the same.")
 @click.option("--file", "chosen", metavar="NAME", help="Which model, where the release has several.")
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads.")
 def command(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from samara.cli.amounts import Amount
 from samara.cli.common import command as common_command
 from samara.cli.common import screen
 from samara.cli.serve_bounds import (
@@ -21,6 +22,7 @@ from samara.cli.serve_bounds import (
     per_address_of,
     quotas_of,
     rates_of,
+    title_of,
     tracker_rules_of,
 )
 from samara.cli.signals import stop_on_signals
@@ -74,7 +76,7 @@ PACKAGES = frozenset({"fastapi", "starlette", "uvicorn", "httptools", "jinja2", 
     help="List here what publishers proved at this registry, and ask it for bytes and peers; repeatable.",
 )  # fmt: skip
 @option(
-    "--follow-every", type=click.FloatRange(min=0.1, max=10080), metavar="MINUTES",
+    "--follow-every", type=Amount(min=0.1, max=10080), metavar="MINUTES",
     help="How often to look what is new there.  [default: 15]",
 )  # fmt: skip
 @option("--follow-names", is_flag=True, help="Take over names that publishers claimed there with a signature.")
@@ -158,7 +160,7 @@ def plan_of(asked: tuple[str, ...], /, **told: Any) -> ServePlan:
         listen=listen,
         settings=Settings(
             origin=origin,
-            title=told["title"],
+            title=title_of(told["title"]),
             claims=Claims(told["claims"]),
             namespaces=dict(_namespace(text) for text in told["namespaces"]),
             policy=NetworkPolicy(private=told["private_mirrors"]),

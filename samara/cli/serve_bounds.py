@@ -24,7 +24,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 MIB = 1 << 20
 MAX_PUBLICATION = (MIB, 256 * MIB)  # as much as bodies may take in memory together (guard.UPLOADED)
 MAX_STORED = (MIB, 1 << 50)
-MAX_CONTACT = 300  # characters
+MAX_WORDS = 300  # characters of a contact or a title
+_WORDS = f"1 to {MAX_WORDS} printable characters"
 FETCHING = ("pull_at_once", "pull_waiting")  # of no use where nothing is fetched
 
 
@@ -147,14 +148,18 @@ def fetch_limits_of(told: dict[str, Any]) -> Limits:
 
 def contact_of(text: str | None) -> str | None:
     """Whom to write to. Raises UsageError."""
-    if text is None:
-        return None
+    return None if text is None else _line(text, "a contact", f"{_WORDS}, such as abuse@example.org")
+
+
+def title_of(text: str) -> str:
+    """What the registry is called. Raises UsageError."""
+    return _line(text, "a title", _WORDS)
+
+
+def _line(text: str, what: str, expected: str) -> str:
     told = " ".join(text.split())
-    if not told or len(told) > MAX_CONTACT or not told.isprintable():
-        raise UsageError(
-            "not a contact", expected=f"1 to {MAX_CONTACT} printable characters, such as abuse@example.org",
-            actual=repr(text[:80]),
-        )  # fmt: skip
+    if not told or len(told) > MAX_WORDS or not told.isprintable():
+        raise UsageError(f"not {what}", expected=expected, actual=repr(text[:80]))
     return told
 
 

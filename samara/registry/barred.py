@@ -10,6 +10,7 @@ equivocations of a barred publisher are remembered, so that what it signs later 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +27,7 @@ from samara.schemas.errors import NotFoundError, UsageError
 from samara.schemas.references import is_identity, is_name
 
 MAX_WHY = 500  # characters
+_BARE_DIGEST = re.compile(r"[0-9A-Fa-f]{64}")
 _AT_ONCE = 500  # values in one question: SQLite takes a limited number
 
 
@@ -72,6 +74,8 @@ def parse_subject(text: str) -> Subject:
     if text.startswith("b3:"):
         b3_raw(text)
         return Subject(kind=Kind.DIGEST, value=text)
+    if _BARE_DIGEST.fullmatch(text):  # as b3sum and addresses have it: a name it could be, meant it is not
+        raise UsageError("a digest without its kind", expected=f"b3:{text.lower()}", actual=text)
     if is_identity(text):
         return Subject(kind=Kind.IDENTITY, value=text)
     if is_name(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import click
 import pytest
 
 from samara.cli.serve import command, plan_of
@@ -78,12 +79,19 @@ def test_the_environment_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
         (["--contact="], "not a contact"),
         (["--contact=\x1b[31m"], "not a contact"),
         (["--contact=" + "x" * 301], "not a contact"),
+        (["--title="], "not a title"),
+        (["--title=\x1b[31m"], "not a title"),
     ],
 )
 def test_what_cant_be_meant_is_refused(arguments: list[str], about: str) -> None:
     with pytest.raises(UsageError) as refused:
         planned(*arguments)
     assert about in str(refused.value)
+
+
+def test_no_time_that_is_no_number() -> None:
+    with pytest.raises(click.BadParameter, match="not a finite number"):
+        planned("--follow=http://a.example", "--follow-every=nan")
 
 
 def test_the_largest_publication_that_may_be_allowed_fits_into_what_is_held_in_memory() -> None:
