@@ -11,8 +11,8 @@ handed on early (stream, fit). Mending (repair, in_place), releases on a stick (
 and facts, and tidying up (housekeeping, space_facts, clean).
 
 What a registry fetches by itself: providing puts together mirroring and pull_through over one intake (its thread:
-intake_loop, intake_seeds; what readers see: coming; what a blob is: descriptions), within bounds (keeping,
-keeping_rules, kept).
+intake_loop, intake_seeds; one blob's: intake_blob; what readers see: coming; what a blob is: descriptions, and whose
+word is tried first: description_turns), within bounds (keeping, keeping_rules, kept).
 
 Must not live here: libtorrent's objects, printing, the engine.
 

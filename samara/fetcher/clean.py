@@ -155,7 +155,7 @@ def remove(home: Home, references: Sequence[str], *, dry_run: bool = False) -> C
             if one.held.is_listed and not one.is_own:
                 raise UsageError(
                     f"the registry here lists {one.reference}",
-                    next_step="its publisher can withdraw it; what was mirrored goes by a smaller --quota",
+                    next_step="first: samara listed remove …; what was merely mirrored goes by a smaller --quota",
                 )
         manifests = [one.held.manifest for one in chosen]
         facts = survey(home, index, publishers)

@@ -8,6 +8,7 @@
     listing_rows  what a catalog's names mean, as rows
     accepted      the catalogs that got in, proven again whenever they are read
     own, sync     what comes in by that door beside what is pushed: this machine's own, another registry's
+    upstream      that other registry as it answers, bounded; following: again and again (follow_status: how it stands)
 
 Start reading: accept.py.
 """

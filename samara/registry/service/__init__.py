@@ -7,7 +7,7 @@ FastAPI, Starlette, uvicorn, Jinja2, prometheus_client and segno stop here.
     settings     what the operator decides
     app          the application: routes in their order, middleware, errors
     guard        before every route: addresses, rates (limits), bodies; observe: numbers, counts (metrics), lines (logs)
-    problems     errors as problem+json; openapi: the document that tells of them
+    problems     errors as problem+json; openapi: the document that tells of them; heads: HEAD wherever there is GET
     api_*        /v1: search and models (model_views), publishers, publish, blobs and manifests
     blob_files   bytes of blobs, also for the other routes: byte_ranges, codings, downloads, sending
     manifests    parsed once; kept: what else is made once
