@@ -34,11 +34,12 @@ def upgrade() -> None:
     """Create the index, or bring its schema up to this version's.
 
     Other commands do so by themselves with a file. A PostgreSQL database others may be using: there this command alone
-    does, before the new version's `samara serve` starts.
+    does, before the new version's `samara serve` starts. Run it on each of the machines that share one: there it finds
+    what is that machine's own.
     """
     from samara.registry.upkeep import upgrade as upgrade_index
 
-    done = upgrade_index(Home.find())
+    done = upgrade_index(Home.find(), now=time.time())
     if done.before == done.after:
         text = f"{done.database}: schema {done.after}, nothing to do"
     else:
@@ -79,8 +80,8 @@ def _stores(found: DatabaseStatus) -> list[str]:
         lines.append(f"  {one.id}  {one.host}:{one.path}, {one.locations} files, {own}")
     if found.unclaimed:
         lines.append(
-            f"  {found.unclaimed} files of before stores were told apart, which none has found: once each machine was"
-            " upgraded, samara db forget-store unclaimed"
+            f"  {found.unclaimed} files of before stores were told apart, which none has found: once samara db upgrade"
+            " ran on each machine, samara db forget-store unclaimed"
         )
     return lines
 

@@ -56,14 +56,18 @@ class DatabaseStatus:
         return self.schema == self.expected
 
 
-def upgrade(home: Home) -> Upgraded:
-    """Create or migrate a home's index, whatever holds it. Raises StoreError, UsageError."""
+def upgrade(home: Home, *, now: float) -> Upgraded:
+    """Create or migrate a home's index, whatever holds it; of a shared one this store claims what is its own.
+
+    `now`: UTC epoch seconds. Raises StoreError, UsageError.
+    """
     home.prepare()
     database = open_database(home, LOCK_WAIT_SECONDS, make=True)
     try:
         with database.write() as session:
             before = schema.revision_of(session.connection())
             schema.bring_up_to_date(session.connection())
+        stores.settle(database, home, now=now)  # else who upgrades, and forgets what nobody claimed, forgets its own
         return Upgraded(database=database.name, before=before, after=HEAD)
     finally:
         database.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from samara.registry.home import Home
@@ -43,7 +44,7 @@ def _child(home: Home, gate: int, opener: int, *, upgrades: bool) -> int:
     os.read(gate, 1)
     try:
         if upgrades:
-            upgrade(home)
+            upgrade(home, now=time.time())
         Index.open(home).close()
     except BaseException as error:
         os.write(2, f"{type(error).__name__}: {error}\n".encode())

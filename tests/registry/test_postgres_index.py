@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,10 +97,10 @@ class TestOpening:
         found = status(home)
         assert found is not None
         assert (found.schema, found.counts, found.is_current) == ("0002", None, False)
-        done = upgrade(home)
+        done = upgrade(home, now=time.time())
         assert (done.before, done.after) == ("0002", HEAD)
         Index.open(home).close()
-        assert upgrade(home).before == HEAD
+        assert upgrade(home, now=time.time()).before == HEAD
 
     def test_a_service_refuses_an_older_file_too(self, tmp_path: Path) -> None:
         home = Home(tmp_path)

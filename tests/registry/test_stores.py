@@ -23,7 +23,7 @@ from samara.registry.schema import migrate, revision_of
 from samara.registry.store import stamp_at
 from samara.registry.store_id import StoreId, next_id, read_id
 from samara.registry.swarm_samples import SwarmSample
-from samara.registry.upkeep import forget_store, status
+from samara.registry.upkeep import forget_store, status, upgrade
 from samara.schemas.digests import b3, b3_hex
 from samara.schemas.errors import NotFoundError, StoreError, UsageError
 from samara.schemas.pull_record import PullRecord
@@ -343,6 +343,13 @@ class TestWhatWasThereBefore:
             migrate(connection)
         engine.dispose()
         return homes
+
+    def test_who_upgrades_claims_what_is_its_own(self, old: tuple[Home, Home]) -> None:
+        upgrade(old[0], now=time.time())
+        assert forget_store(old[1], "unclaimed", now=time.time()).locations == 1
+        with Index.open(old[0]) as index:
+            assert [path for path, _ in places(index)] == [old[0].blob(b3_hex(WEIGHTS_B3))]
+            assert index.partials() == (WEIGHTS_B3,)
 
     def test_it_belongs_to_who_has_the_file(self, old: tuple[Home, Home]) -> None:
         found = status(old[1])
