@@ -32,6 +32,7 @@ from samara.schemas.digests import b3_hex
 from samara.schemas.errors import DiskFullError, SamaraError
 from samara.schemas.events import Note, OnEvent, Warned
 
+_NONE: frozenset[str] = frozenset()
 RESERVE = 1 << 30  # bytes of the disk left to everybody else
 
 
@@ -173,10 +174,13 @@ class Keeping:
             for b3 in self._kept:
                 if b3 not in self._coming and self._home.blob(b3_hex(b3)).exists():
                     self._sweep_partial(b3)
-            if barred := self._barred() - self._coming.keys():
+            barred, rest = self._barred()
+            if (barred | rest) - self._coming.keys():
                 for fact in self._facts(self._index.listings.listed_blobs()):
                     if fact.b3 in barred and not fact.is_needed:
                         self._evict(fact, "it is barred here")
+                    elif fact.b3 in rest and fact.listed_at is None and not fact.is_needed:
+                        self._evict(fact, "its release or publisher is barred here")
             quota = self._room.quota
             if quota is not None and (over := self._charged() - quota) > 0:
                 facts = self._facts(self._index.listings.listed_blobs())
@@ -193,9 +197,10 @@ class Keeping:
             self._kept = {**self._kept, **early}
             self._file.write(self._kept)
 
-    def _barred(self) -> frozenset[str]:
-        """What is kept and its operator has barred since."""
-        return Barred(self._index.database).digests() & self._kept.keys() if self._kept else frozenset()
+    def _barred(self) -> tuple[frozenset[str], frozenset[str]]:
+        """What is kept and its operator has barred since; and what a barred release or publisher listed."""
+        bars = Barred(self._index.database)
+        return (bars.digests() & self._kept.keys(), bars.releases_blobs(self._kept)) if self._kept else (_NONE, _NONE)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

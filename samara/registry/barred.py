@@ -237,6 +237,32 @@ class Barred:
         with self._database.read() as session:
             return digests(session)
 
+    def releases_blobs(self, blobs: Iterable[str]) -> frozenset[str]:
+        """Of these blobs (`b3:…`) those of releases that are barred themselves or by their publisher. Others may list
+        the same bytes.
+        """
+        asked = [b3_raw(blob) for blob in blobs]
+        with self._database.read() as session:
+            if session.scalar(select(BarRow.id).where(BarRow.kind != Kind.NAME.value).limit(1)) is None:
+                return frozenset()
+            publishers, manifests = set(identities(session)), digests(session)
+            query = (
+                select(BlobRow.b3, PublisherRow.identity, ReleaseRow.manifest_digest)
+                .join(FileRow, FileRow.blob_id == BlobRow.id)
+                .join(ReleaseRow, FileRow.release_id == ReleaseRow.id)
+                .join(ModelRow, ReleaseRow.model_id == ModelRow.id)
+                .join(PublisherRow, ModelRow.publisher_id == PublisherRow.id)
+            )
+            found: set[str] = set()
+            for start in range(0, len(asked), _AT_ONCE):
+                rows = session.execute(query.where(BlobRow.b3.in_(asked[start : start + _AT_ONCE])).distinct())
+                found.update(
+                    b3_text(bytes_of(raw))
+                    for raw, identity, manifest in rows
+                    if text_of(identity) in publishers or b3_text(bytes_of(manifest)) in manifests
+                )
+        return frozenset(found)
+
     def check_digests(self, values: Iterable[str]) -> None:
         """Raises BarredError if one of these (`b3:…`) is barred."""
         with self._database.read() as session:

@@ -12,7 +12,7 @@ import pytest
 from support.pulls import options, pulled
 from support.registries import asking, list_shelf, mirroring, provided, registry_home
 from support.swarms import seeding, seeding_part
-from support.world import MIB, NOW, Shelf, one_blob, partial_data, shelf
+from support.world import MIB, NOW, Shelf, one_blob, partial_data, random_file, shelf
 
 from samara.registry.barred import parse_subject
 from samara.registry.home import Home
@@ -76,12 +76,32 @@ def test_what_the_operator_is_still_pulling_is_given_to_nobody(tmp_path: Path) -
         assert partial_data(home, published.only).exists()
 
 
-def test_what_is_barred_is_dropped_whatever_the_quota(tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["blob", "release", "publisher"])
+def test_what_is_barred_is_dropped_whatever_the_quota(tmp_path: Path, which: str) -> None:
     published = one_blob(tmp_path, 100_000)
     with seeding(published) as seeder, registry_home(tmp_path / "registry", published) as (home, index):
         with provided(home, index, mirroring(asking(seeder.endpoint))) as registry:
             registry.until(lambda status: status.here == 1 and not status.coming)
-            Takedowns(index.database).bar(parse_subject(published.only.b3), "stolen", now=1.0)
+            release = published.release.digest
+            subject = {"blob": published.only.b3, "release": release, "publisher": published.publisher.identity}[which]
+            Takedowns(index.database).bar(parse_subject(subject), "stolen", now=1.0)
             status = registry.until(lambda status: status.evicted == 1 and not status.seeding)
             assert (status.published, status.held) == (0, 0)
         assert not home.blob(published.only.b3_hex).exists()
+
+
+def test_what_somebody_else_lists_too_stays_when_a_publisher_is_barred(tmp_path: Path) -> None:
+    sources = [random_file(tmp_path / f"{number}.bin", 100_000, seed=number) for number in (1, 2)]
+    published = shelf(tmp_path / "published", sources, reference="acme/both:v1")
+    other = shelf(tmp_path / "other", sources[:1], reference="other/blob:v1")
+    with seeding(published) as seeder, registry_home(tmp_path / "registry", published, other) as (home, index):
+        with provided(home, index, mirroring(asking(seeder.endpoint))) as registry:
+            registry.until(lambda status: status.here == 2 and not status.coming)
+            takedowns = Takedowns(index.database)
+            takedowns.bar(parse_subject(published.publisher.identity), "spam", now=1.0)
+            status = registry.until(lambda status: status.evicted == 1 and status.published == 1)
+            assert (status.here, status.held) == (1, 1)
+            assert home.blob(other.only.b3_hex).exists()
+            takedowns.bar(parse_subject(other.publisher.identity), "spam too", now=2.0)
+            registry.until(lambda status: status.evicted == 2 and not status.seeding)
+        assert not home.blob(other.only.b3_hex).exists()
