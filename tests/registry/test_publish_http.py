@@ -171,7 +171,7 @@ def test_half_a_publication_changes_nothing(registry: Registry, acme: Author) ->
 def test_a_read_only_registry_takes_nothing(tmp_path: Path, acme: Author) -> None:
     with serving(tmp_path, replace(SETTINGS, accepts_publishes=False)) as registry:
         status, said = registry.post(pack_publication(acme.publication()))
-    assert (status, said["reason"]) == (403, "read-only")
+    assert (status, said["reason"], said["error"]) == (403, "read-only", "PublicationRefusedError")
 
 
 def test_listed_publishers_alone_where_the_operator_says_so(tmp_path: Path, acme: Author) -> None:

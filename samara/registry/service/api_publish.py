@@ -77,7 +77,8 @@ class _RefusedPublicationError(RefusedError):
         self._reason = error.reason
 
     def as_dict(self) -> dict[str, object]:
-        return {**super().as_dict(), "reason": self._reason.value}
+        told = {"error": PublicationRefusedError.__name__, "reason": self._reason.value}
+        return {**super().as_dict(), **told}
 
 
 def routes(service: Service) -> APIRouter:
