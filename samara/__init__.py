@@ -42,13 +42,14 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds them equal t
         UsageError,
     )
     from samara.schemas.references import parse_reference
-    from samara.seeder.publish import Description, Published, publish
+    from samara.seeder.publish import Published, publish
+    from samara.seeder.release_words import Description
     from samara.seeder.seed import seed
     from samara.seeder.swarm_options import SwarmOptions
 
 # The public SDK: name → module, or module:name. Imported when first used, so that `import samara` costs nothing.
 _PUBLIC = {
-    "Description": "samara.seeder.publish",
+    "Description": "samara.seeder.release_words",
     "DiskFullError": "samara.schemas.errors",
     "Engine": "samara.runner.engine",
     "EngineError": "samara.schemas.errors",

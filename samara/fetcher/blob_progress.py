@@ -204,10 +204,12 @@ class BlobProgress:
         """Whether leaves of a piece are claimed that nothing proves."""
         return piece in self._guesses
 
-    def withdraw_guesses(self) -> None:
-        """One was wrong: none is claimed any more."""
+    def withdraw_guesses(self) -> frozenset[int]:
+        """One was wrong: none is claimed any more. The pieces they were of."""
         self.reused -= self._guessed_bytes()
+        pieces = frozenset(self._guesses)
         self._guesses = {}
+        return pieces
 
     def _straddling(self) -> Leaves:
         claimed = straddling_leaves(self._file.blocks, self.proven, self.piece_length, LEAF)

@@ -121,7 +121,7 @@ class Transfer:
         self.blame = Blame(file.path, torrent.hashes, self.progress.blocks_of, on_event)
         self._checks: dict[int, Check] = {}
         self._mended: Counter[int] = Counter()
-        self._guess_failed = False
+        self._failed_guesses: frozenset[int] = frozenset()  # pieces of which something was claimed that nothing proves
         self._flushing: frozenset[int] | None = None
         self._saving: Future[None] | None = None
         self._committing: Future[Outcome] | None = None
@@ -144,13 +144,18 @@ class Transfer:
 
         Who still has our last connection, dead without knowing it, would hang up on a second one of the same id.
         """
-        if self.state is State.FETCHING and self._idle():
-            begun = {} if self._guess_failed else carrier.unfinished(self.name)
-            self._guess_failed = False
-            self._sample(carrier)  # its counters end with it
-            carrier.remove(self.name)
-            self._pool.remove(self.name)
-            self.start(carrier, now, begun=begun)
+        if self.state is not State.FETCHING or not self._idle():
+            return
+        self._all_arrived(carrier)  # what nobody will tell any more once its torrent is removed
+        if self.progress.is_whole:
+            return
+        self._sample(carrier)  # its counters end with it
+        found = carrier.unfinished(self.name)
+        begun = {piece: leaves for piece, leaves in found.items() if piece not in self._failed_guesses}
+        self._failed_guesses = frozenset()
+        carrier.remove(self.name)
+        self._pool.remove(self.name)
+        self.start(carrier, now, begun=begun)
 
     def start(
         self, carrier: Carrier, now: float, *, begun: Mapping[int, Sequence[bool]] = MappingProxyType({})
@@ -209,7 +214,7 @@ class Transfer:
         """Collect what the threads have done; checkpoint when it is time. Raises what went wrong in them."""
         self._collect_checks()
         self.blame.settle()
-        if self._guess_failed:
+        if self._failed_guesses:
             self.call_anew(carrier, now)  # what else we had guessed must not fail too
         if self._saving is not None and self._saving.done():
             self._saving.result()
@@ -332,8 +337,7 @@ class Transfer:
         self._pool.lost(self.name, piece)
         self.blame.piece_failed(piece)
         if self.progress.is_guessed(piece):
-            self.progress.withdraw_guesses()
-            self._guess_failed = True
+            self._failed_guesses = self.progress.withdraw_guesses()
             for endpoint in self.blame.take_on_ourselves():
                 carrier.forgive(parse_endpoint(endpoint)[0])
         self.blame.settle()
