@@ -191,9 +191,11 @@ def test_a_barred_blob_is_given_by_no_route_and_comes_back_with_nobodys_publicat
     assert headers["content-type"] == "application/problem+json"
     said = json.loads(body)
     assert "court order 12/26" in said["detail"]
+    assert headers["cache-control"] == "no-store", "unbar must reach who has a cache in front too"
     assert said["contact"] == "abuse@models.example"
     page = running.ask("/acme/one", Accept="text/html")
     assert page[0] == 410
+    assert page[1]["cache-control"] == "no-store"
     assert b"court order 12/26" in page[2]
     assert b'href="mailto:abuse@models.example"' in page[2]
     hub = running.ask("/acme/one/resolve/v1/shared.bin")

@@ -87,11 +87,14 @@ def public(error: SamaraError) -> SamaraError:
 def problem_of(
     status: int, error: SamaraError, *, headers: dict[str, str], contact: str | None = None
 ) -> JSONResponse:  # fmt: skip
-    """An error with a status of one's own choice."""
+    """An error with a status of one's own choice. 404 and 410 may be kept without being told so (RFC 9110 §15.1): what
+    is published a moment later, or let back in, must not stay away for who has a cache in front.
+    """
     body: dict[str, object] = {"type": "about:blank", "title": error.what, "status": status, "detail": str(error)}
     body |= {name: value for name, value in error.as_dict().items() if value is not None and name not in _NOT_TOLD}
     if contact is not None:
         body["contact"] = contact
+    headers = {"Cache-Control": "no-store", **headers}
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
 
 

@@ -54,4 +54,6 @@ def _page(pages: Pages, request: Request, status: int, error: SamaraError) -> Re
     if not wants_html(request):
         return None
     title = "Taken down" if isinstance(error, BarredError) else HTTPStatus(status).phrase
-    return pages.page(request, "error.html", status=status, code=status, title=title, error=error)
+    page = pages.page(request, "error.html", status=status, code=status, title=title, error=error)
+    page.headers["Cache-Control"] = "no-store"  # as of every problem
+    return page
