@@ -17,9 +17,7 @@ from samara.registry.tables import HEAD
 from samara.schemas.errors import NotFoundError, SamaraError, UsageError
 
 UNCLAIMED_WORD = "unclaimed"  # what people call it
-_IN_USE = (
-    2 * stores.SEEN_EVERY
-)  # seconds: whoever serves says every ten minutes that it is there, once in an hour aloud
+_IN_USE = 2 * stores.SEEN_EVERY  # seconds: whoever serves says once in an hour that it is there
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
