@@ -124,12 +124,12 @@ def forget_store(home: Home, store: str, *, now: float, force: bool = False) -> 
     `store`: its id, as much of it as tells it from the others, or "unclaimed"; `now`: UTC epoch seconds. `force`: also
     one that was in use lately. Raises NotFoundError, UsageError, StoreError.
     """
+    if home.database is None:
+        raise UsageError(
+            "an SQLite file is of one store alone", next_step="only a database in SAMARA_DATABASE is shared"
+        )
     with Index.open(home, migrate=False) as index:
         database = index.database
-        if not database.is_shared:
-            raise UsageError(
-                "an SQLite file is of one store alone", next_step="only a database in SAMARA_DATABASE is shared"
-            )
         with database.write() as session:
             if store == UNCLAIMED_WORD:
                 return ForgottenStore(store=store, locations=stores.forget(session, UNCLAIMED))

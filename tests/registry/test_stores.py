@@ -425,3 +425,10 @@ class TestKnowingThem:
             assert places(opened) == [(PATH, HERE)]
         with pytest.raises(StoreError, match="read-only"):
             Index.open(homes[0])
+
+
+def test_a_file_is_of_one_store_and_asking_makes_none(tmp_path: Path) -> None:
+    home = Home(tmp_path / "none")
+    with pytest.raises(UsageError, match="of one store alone"):
+        forget_store(home, "unclaimed", now=time.time())
+    assert not home.root.exists()
