@@ -75,11 +75,15 @@ class Giving:
         self._said: dict[tuple[str, tuple[Path, ...]], float] = {}  # when yes was said
         self._lock = threading.Lock()
 
-    def may_give(self, b3: str, places: Iterable[Path]) -> bool:
+    def may_give(self, b3: str, places: Iterable[Path], *, publisher: str | None = None) -> bool:
         """Whether strangers get a blob (`b3:…`) that lies at `places`. Raises StoreError.
 
-        A yes is good for two seconds: web seeds are asked for a file in a thousand parts.
+        `publisher`: whose signed release, not withdrawn, it is asked for as; what this machine's own published and
+        lists no more, as older versions, is given so. A yes is good for two seconds: web seeds are asked for a file in
+        a thousand parts.
         """
+        if publisher is not None and any(publisher in self._people(max_age)[0] for max_age in (_FRESH, 0.0)):
+            return True
         key, now = (b3, tuple(places)), self._clock()
         with self._lock:
             said = self._said.get(key)

@@ -42,12 +42,13 @@ def blob_answer(
     file_name: str | None = None,
     cache_control: str = IMMUTABLE,
     headers: Mapping[str, str] = _NOTHING,
+    publisher: str | None = None,
 ) -> Response:
     """GET or HEAD of one blob (`b3:…`, `size` bytes): 200, 206, 304, or raises 404, 412, 416. To be called in a thread.
 
     `inline`: the bytes themselves, out of a verified manifest. `etag`: without quotes; the BLAKE3 digest's hex unless
-    told. `headers`: added to every answer. A blob that isn't here is brought (`service.bringer`) and given while it
-    arrives; HEAD brings nothing.
+    told. `headers`: added to every answer. `publisher`: whose release it is asked for as, where that is known. A blob
+    that isn't here is brought (`service.bringer`) and given while it arrives; HEAD brings nothing.
     """
     tag = etag or b3_hex(b3)
     part = part_of(_wanted(request), etag=tag, size=size)
@@ -71,7 +72,7 @@ def blob_answer(
     }
     if inline is not None:
         return _inline(service, request, part, inline, about)
-    return _from_disk(service, request, part, b3, size, about)
+    return _from_disk(service, request, part, b3, size, about, publisher)
 
 
 def open_verified(record: BlobRecord, size: int) -> OpenFile | None:
@@ -97,9 +98,9 @@ def open_verified(record: BlobRecord, size: int) -> OpenFile | None:
     return None
 
 
-def is_given(service: Service, record: BlobRecord) -> bool:
-    """Whether strangers get a blob that is here (see `samara.registry.giving`)."""
-    return service.giving.may_give(record.b3, [place.path for place in record.locations])
+def is_given(service: Service, record: BlobRecord, publisher: str | None = None) -> bool:
+    """Whether strangers get a blob that is here, as of a release of `publisher` (see `samara.registry.giving`)."""
+    return service.giving.may_give(record.b3, [place.path for place in record.locations], publisher=publisher)
 
 
 def _not_here(b3: str) -> NotFoundError:
@@ -124,11 +125,17 @@ def _inline(service: Service, request: Request, part: Part, data: bytes, about: 
 
 
 def _from_disk(
-    service: Service, request: Request, part: Part, b3: str, size: int, about: Mapping[str, str]
-) -> Response:  # fmt: skip
+    service: Service,
+    request: Request,
+    part: Part,
+    b3: str,
+    size: int,
+    about: Mapping[str, str],
+    publisher: str | None,
+) -> Response:
     record = service.index.blob(b3)
     file = None if record is None else open_verified(record, size)
-    if file is not None and record is not None and not is_given(service, record):
+    if file is not None and record is not None and not is_given(service, record, publisher):
         file.close()
         raise _not_here(b3)  # nor is it brought: readers would get the same file
     is_head = request.method == "HEAD"

@@ -51,6 +51,7 @@ def routes(service: Service, revisions: Revisions) -> APIRouter:
                 file_name=file.path,
                 cache_control=IMMUTABLE if snapshot.is_pinned else FRESH,
                 headers=headers,
+                publisher=snapshot.repository.owner.identity,
             )
         except NotFoundError:
             raise _elsewhere(snapshot, file) from None
