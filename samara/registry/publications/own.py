@@ -16,7 +16,7 @@ from samara.registry.index import Index
 from samara.registry.publications.accept import Accepted, Rules, accept
 from samara.registry.publications.accepted import AcceptedCatalogs
 from samara.registry.publications.claims import ClaimRules
-from samara.registry.publications.refusals import PublicationRefusedError
+from samara.registry.publications.refusals import PublicationRefusedError, Reason
 from samara.registry.trust.catalog_client import CatalogState
 from samara.registry.trust.keys import AskPassphrase
 from samara.registry.trust.own_catalog import adopt_catalog, is_ahead, own_bundle, own_catalog, renew_catalog
@@ -29,6 +29,7 @@ from samara.schemas.networks import NetworkPolicy
 from samara.schemas.publication import Publication
 
 Seen = dict[str, tuple[MetadataBundle, int]]
+_ONLY_TOLD = -1  # no number of a release: it is tried again each time, and not said again
 
 
 def list_own(
@@ -56,9 +57,12 @@ def list_own(
             )
             accepted.append(accept(index, Publication(metadata=bundle), rules, now=now))
         except SamaraError as error:
-            on_event(Warned(message=f"what {name} publishes isn't listed: {error}"))
-            if isinstance(error, PublicationRefusedError) and bundle is not None:
-                seen[name] = (bundle, latest)
+            refused = error if bundle is not None and isinstance(error, PublicationRefusedError) else None
+            passes = refused is not None and refused.reason is Reason.EXPIRED  # with the clock that is wrong
+            if not passes or seen.get(name) != (bundle, _ONLY_TOLD):
+                on_event(Warned(message=f"what {name} publishes isn't listed: {error}"))
+            if bundle is not None and refused is not None:
+                seen[name] = (bundle, _ONLY_TOLD if passes else latest)
         else:
             seen[name] = (bundle, latest)
     return tuple(accepted)
