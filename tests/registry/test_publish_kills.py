@@ -33,7 +33,7 @@ LONG = pytest.mark.long
     ("kind", "at_once", "every"),
     [
         ("sqlite", "some", 40),
-        ("postgresql", "all", 40),
+        ("postgresql", "all", 120),
         *(pytest.param(kind, names, 1, marks=LONG) for kind in ("sqlite", "postgresql") for names in ("all", "some")),
     ],
 )
@@ -149,7 +149,8 @@ def test_a_push_that_is_killed_at_random_moments_is_made_whole_by_the_next_one(
         assert killed.end().status in {0, -9}
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=LONG)])
+@pytest.mark.long
+@pytest.mark.parametrize("rounds", [20])
 def test_a_publish_that_is_killed_at_random_moments_is_made_whole_by_the_same_command(
     tmp_path: Path, dice: random.Random, rounds: int
 ) -> None:
