@@ -146,13 +146,13 @@ class Transfer:
         """
         if self.state is not State.FETCHING or not self._idle():
             return
+        guessed, self._failed_guesses = self._failed_guesses, frozenset()
         self._all_arrived(carrier)  # what nobody will tell any more once its torrent is removed
         if self.progress.is_whole:
             return
         self._sample(carrier)  # its counters end with it
         found = carrier.unfinished(self.name)
-        begun = {piece: leaves for piece, leaves in found.items() if piece not in self._failed_guesses}
-        self._failed_guesses = frozenset()
+        begun = {piece: leaves for piece, leaves in found.items() if piece not in guessed}
         carrier.remove(self.name)
         self._pool.remove(self.name)
         self.start(carrier, now, begun=begun)
