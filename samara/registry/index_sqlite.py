@@ -20,8 +20,6 @@ from samara.registry.index_database import Database
 from samara.schemas.errors import DiskFullError, SamaraError, StoreError
 
 _CONNECTIONS, _MORE_CONNECTIONS = 10, 40  # kept; opened for a rush: a service answers in as many threads
-_READERS_CACHE = 2_000  # KiB of pages, as SQLite has it; there are many readers
-_WRITERS_CACHE = 16_384  # KiB: the index pages that a publication of 16,384 blocks touches are written once
 _UNWRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 _DAMAGED = {
     sqlite3.SQLITE_CORRUPT,
@@ -182,10 +180,6 @@ def _engine(path: Path, lock_wait: float, *, make: bool) -> sa.Engine:
     def _on_begin(connection: sa.Connection) -> None:
         same.check()
         write = connection.get_execution_options().get("samara_write", False)
-        cache = _WRITERS_CACHE if write else _READERS_CACHE
-        if connection.info.get("cache") != cache:
-            connection.exec_driver_sql(f"PRAGMA cache_size=-{cache}")
-            connection.info["cache"] = cache
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
